@@ -16,7 +16,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use buf::{Bytes, Chain, Piece};
+use buf::{Bytes, Chain};
 use conf::values::{bitmask, flag, number};
 use conf::{Args, Directive, Loader, Registry, Result};
 use engine::log::Errno;
@@ -517,11 +517,7 @@ async fn in_file(r: &mut Request) -> Checked<TempFile> {
     let place = r.location.core.client_body_temp_path.clone();
     let failed = |r: &Request, error: &dyn std::fmt::Display| Reply::from(Fault::FailedFile.log_with(r, error));
     let made = TempFile::create(&place, false, &r.http.worker.temp_numbers).map_err(|error| failed(r, &error))?;
-    for piece in &pieces {
-        if let Piece::Bytes(bytes) = piece {
-            made.append(bytes).map_err(|error| failed(r, &error))?;
-        }
-    }
+    made.append_all(&pieces).map_err(|error| failed(r, &error))?;
     // Somebody else has the body too, a subrequest that goes on without its parent, say.
     if let Some(shared) = shared {
         let what = format!("copying \"{}\"", buf::text::path(shared.path()));

@@ -314,15 +314,11 @@ impl UpstreamBody {
         let read = self.poll_read(cx);
         let new = std::mem::replace(&mut self.ahead, held);
         let Some(spill) = &mut self.spill else { return Poll::Ready(Err(Broken)) };
-        for piece in new.pieces() {
-            if let Piece::Bytes(bytes) = piece {
-                if let Err(error) = spill.file.append(bytes) {
-                    self.fail_write(&error);
-                    return Poll::Ready(Err(Broken));
-                }
-                spill.written += bytes.len() as u64;
-            }
+        if let Err(error) = spill.file.append_all(new.pieces()) {
+            self.fail_write(&error);
+            return Poll::Ready(Err(Broken));
         }
+        spill.written += new.len();
         read.map(Ok)
     }
 

@@ -228,6 +228,7 @@ impl App for HttpApp {
     }
 
     fn start_worker(self: Rc<Self>, worker: &WorkerContext) {
+        self.http.worker.temp_numbers.set(crate::body::temp::some_number());
         // They hold configurations and not the cycle, which holds this application.
         let event = worker.cycle.events.share::<EventConf>();
         let debugs = (!event.debug_connection.is_empty())

@@ -12,7 +12,7 @@ use wire::h1::{BodyFraming, ChunkEvent, ChunkedDecoder};
 
 use super::files::read_here;
 use super::pipeline::read_failed;
-use super::temp::{TempError, TempFile};
+use super::temp::{Gathered, TempError, TempFile};
 use super::{BodyFilter, Broken};
 use crate::config::core::BodyInFile;
 use crate::fault::Fault;
@@ -45,6 +45,8 @@ pub struct RequestBody {
     delimiter: Delimiter,
     /// What becomes of the part that is still to come.
     rest: Remainder,
+    /// Until when what is dropped of it is waited for, in the loop's milliseconds.
+    dropped_until: Option<u64>,
     /// Whether the client waits for `100 Continue`.
     expect: bool,
     /// The filters that change the body before it is read.
@@ -97,6 +99,17 @@ enum Remainder {
     Missing,
 }
 
+/// What became of a body that was to be read and dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Discarded {
+    /// All of it has come.
+    Whole,
+    /// It doesn't come, or can't be understood.
+    Broken,
+    /// It takes too long.
+    Late,
+}
+
 /// A body that was read whole.
 #[derive(Clone, Default)]
 pub struct Buffered {
@@ -147,12 +160,14 @@ impl RequestBody {
             raw_before,
             delimiter,
             rest,
+            dropped_until,
             expect,
             change,
         } = self;
         (*framing, *declared, *unread) = (Framing::Done, None, Bytes::default());
         (*received, *raw, *raw_before) = (0, 0, 0);
         (*delimiter, *rest, *expect) = (Delimiter::Length, Remainder::Wanted, false);
+        *dropped_until = None;
         if buffered.is_some() {
             *buffered = None;
         }
@@ -505,12 +520,13 @@ impl Request {
                 Ok(None) if self.body.is_done() => return Poll::Ready(Ok(None)),
                 Ok(None) => self.check_length(0)?,
             }
+            let timeout = self.body_timeout().ok_or(Fault::SlowClient)?;
             // Without a client there is no body to read.
             let Some(client) = self.client() else { return Poll::Ready(Ok(None)) };
             client.open_window(self.location.core.client_body_buffer_size);
             let size = self.body.wants().clamp(1024, READ_SIZE as u64) as usize;
             if !client.recv_timeout_set() {
-                client.set_recv_timeout(Some(self.location.core.client_body_timeout));
+                client.set_recv_timeout(Some(timeout));
             }
             let read = std::task::ready!(client.poll_recv(cx, size));
             client.set_recv_timeout(None);
@@ -523,6 +539,9 @@ impl Request {
                 Ok(_) => {
                     self.body.rest = Remainder::Missing;
                     return Poll::Ready(Err(Fault::ClosedEarly.log(self)));
+                }
+                Err(error) if error.kind() == io::ErrorKind::TimedOut && self.body.dropped_until.is_some() => {
+                    self.body.dropped_until = Some(0);
                 }
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => {
                     self.body.refuse();
@@ -538,6 +557,14 @@ impl Request {
                 }
             }
         }
+    }
+
+    /// How long the next part of the body is waited for; `None`: what is dropped has had its time.
+    fn body_timeout(&self) -> Option<u64> {
+        let core = &self.location.core;
+        let Some(until) = self.body.dropped_until else { return Some(core.client_body_timeout) };
+        let left = until.saturating_sub(rt::now_ms());
+        (left > 0).then(|| left.min(core.lingering_timeout))
     }
 
     /// Reading the stream of HTTP/2 has failed: the body has no further parts.
@@ -622,15 +649,25 @@ impl Request {
         // What the first buffer holds beside the head is in memory already, and stays there.
         let with_head = if self.body.came_with_head() { self.server.core.client_header_buffer_size } else { 0 };
         let limit = core.client_body_buffer_size.max(with_head) as u64;
+        let mut gathered = Gathered::default();
         loop {
-            let data = match self.next_body().await {
-                Ok(Some(data)) => data,
-                Ok(None) => break,
-                Err(fault) => {
+            let next = poll_fn(|cx| match self.poll_body(cx) {
+                // What has come is written before more is waited for.
+                Poll::Pending if !gathered.is_empty() => Poll::Ready(None),
+                next => next.map(Some),
+            });
+            let data = match next.await {
+                Some(Ok(Some(data))) => data,
+                Some(Ok(None)) => break,
+                Some(Err(fault)) => {
                     if self.body.client_gone() && body.file.is_none() {
                         self.body.partial = body.pieces;
                     }
                     return Err(fault);
+                }
+                None => {
+                    self.write_gathered(&mut gathered, &body)?;
+                    continue;
                 }
             };
             body.len += data.len() as u64;
@@ -641,11 +678,12 @@ impl Request {
                 }
                 None => append(&mut body.pieces, data),
                 Some(file) => {
-                    let file = file.clone();
-                    self.write_body(&file, &data)?;
+                    let added = gathered.add(&data, |bytes| file.append(bytes));
+                    added.map_err(|error| self.temp_failed(&error))?;
                 }
             }
         }
+        self.write_gathered(&mut gathered, &body)?;
         if in_file != BodyInFile::Off && body.file.is_none() && self.body.is_framed() {
             self.spill(&mut body, in_file)?;
         }
@@ -670,17 +708,15 @@ impl Request {
             let path = buf::text::path(file.path());
             self.log_at(level, format_args!("a client request body is buffered to a temporary file {path}"));
         }
-        for piece in std::mem::take(&mut body.pieces) {
-            if let Piece::Bytes(data) = piece {
-                self.write_body(&file, &data)?;
-            }
-        }
+        let written = file.append_all(&std::mem::take(&mut body.pieces));
+        written.map_err(|error| self.temp_failed(&error))?;
         body.file = Some(file);
         Ok(())
     }
 
-    fn write_body(&mut self, file: &TempFile, data: &[u8]) -> Result<(), Fault> {
-        file.append(data).map_err(|error| self.temp_failed(&error))
+    fn write_gathered(&mut self, gathered: &mut Gathered, body: &Buffered) -> Result<(), Fault> {
+        let Some(file) = &body.file else { return Ok(()) };
+        gathered.write(|bytes| file.append(bytes)).map_err(|error| self.temp_failed(&error))
     }
 
     fn temp_failed(&mut self, error: &TempError) -> Fault {
@@ -688,21 +724,24 @@ impl Request {
         Fault::FailedFile.log_with(self, error)
     }
 
-    /// Reads and drops the rest of the body, so that the connection can be kept; false if it can't.
-    pub async fn discard_body(&mut self) -> bool {
+    /// Reads and drops the rest of the body, so that the connection can be kept: for as long as a connection lingers, of which
+    /// the log isn't told.
+    pub(crate) async fn discard_body(&mut self) -> Discarded {
         if self.body.is_refused() {
-            return false;
+            return Discarded::Broken;
         }
         // A client that waits for `100 Continue` won't send the body without it.
         if self.body.expect && !self.body.is_done() && self.body.unread.is_empty() {
-            return false;
+            return Discarded::Broken;
         }
         self.body.discard();
+        self.body.dropped_until = Some(rt::now_ms() + self.location.core.lingering_time);
         loop {
             match self.next_body().await {
                 Ok(Some(_)) => {}
-                Ok(None) => return true,
-                Err(_) => return false,
+                Ok(None) => return Discarded::Whole,
+                Err(Fault::SlowClient) => return Discarded::Late,
+                Err(_) => return Discarded::Broken,
             }
         }
     }
@@ -776,6 +815,7 @@ mod tests {
                     raw_before,
                     delimiter,
                     rest,
+                    dropped_until,
                     expect,
                     change: change.is_some(),
                 }
@@ -797,6 +837,7 @@ mod tests {
                 raw_before,
                 delimiter,
                 rest,
+                dropped_until,
                 expect,
                 change: _,
             } = self;
@@ -807,6 +848,7 @@ mod tests {
             *buffered = Some(Buffered { pieces: partial.clone(), len: 3, file: None });
             (*received, *raw, *raw_before) = (3, 3, 3);
             (*delimiter, *rest, *expect) = (Delimiter::Chunks, Remainder::Missing, true);
+            *dropped_until = Some(3);
         }
     }
 

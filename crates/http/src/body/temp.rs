@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, UNIX_EPOCH};
 
+use buf::Piece;
 use conf::Loader;
 use engine::log::Errno;
 use engine::worker::sandbox::Needs;
@@ -69,11 +70,12 @@ impl TempError {
 }
 
 impl TempFile {
-    /// A new file in the folder; its name is the next number that is free.
+    /// A new file in the folder; its name is the next number that is free. After one that is taken the numbers go on somewhere
+    /// else: others beside it are likely to be taken too, a million of them perhaps, and each is a call.
     pub fn create(place: &TempPath, keep: bool, numbers: &Cell<u64>) -> Result<TempFile, TempError> {
         loop {
             let number = numbers.get();
-            numbers.set(number + 1);
+            numbers.set((number + 1) % NUMBERS);
             let path = path_of(place, number);
             let opened = OpenOptions::new().read(true).write(true).create_new(true).mode(CREATED).open(&path);
             let error = match opened {
@@ -81,7 +83,7 @@ impl TempFile {
                 Err(error) => error,
             };
             match error.kind() {
-                io::ErrorKind::AlreadyExists => {}
+                io::ErrorKind::AlreadyExists => numbers.set(some_number()),
                 io::ErrorKind::NotFound if !place.levels.is_empty() && make_parents(place, &path) => {
                     numbers.set(number);
                 }
@@ -93,6 +95,17 @@ impl TempFile {
     /// Writes at its end.
     pub fn append(&self, bytes: &[u8]) -> Result<(), TempError> {
         (&*self.file).write_all(bytes).map_err(|error| TempError::new("write", &self.path, error))
+    }
+
+    /// Writes all pieces that are in memory at its end, small ones together.
+    pub fn append_all<'a>(&self, pieces: impl IntoIterator<Item = &'a Piece>) -> Result<(), TempError> {
+        let mut gathered = Gathered::default();
+        for piece in pieces {
+            if let Piece::Bytes(bytes) = piece {
+                gathered.add(bytes, |bytes| self.append(bytes))?;
+            }
+        }
+        gathered.write(|bytes| self.append(bytes))
     }
 
     /// Moves the file to `to`, where it stays, and appears whole: on another file system it is copied beside its place
@@ -133,6 +146,40 @@ impl TempFile {
     /// Where it is.
     pub fn path(&self) -> &PathBuf {
         &self.path
+    }
+}
+
+/// Small parts that are written together: chunks of a body may have a byte each.
+#[derive(Default)]
+pub(crate) struct Gathered(Vec<u8>);
+
+impl Gathered {
+    /// As much as is read at a time: what comes in one piece isn't copied.
+    const MOST: usize = 16 << 10;
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Adds a part; writes what is too much.
+    pub(crate) fn add<E>(&mut self, part: &[u8], mut write: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        if self.0.len() + part.len() > Gathered::MOST {
+            self.write(&mut write)?;
+        }
+        if part.len() >= Gathered::MOST {
+            return write(part);
+        }
+        self.0.extend_from_slice(part);
+        Ok(())
+    }
+
+    /// Writes what there is.
+    pub(crate) fn write<E>(&mut self, mut write: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        if !self.0.is_empty() {
+            write(&self.0)?;
+            self.0.clear();
+        }
+        Ok(())
     }
 }
 
@@ -232,6 +279,15 @@ pub(crate) fn make_folders(loader: &mut Loader<'_>, owner: Option<(u32, u32)>) -
     Ok(())
 }
 
+/// Numbers are below this: names have ten digits.
+const NUMBERS: u64 = 10_000_000_000;
+
+/// Any number for a temporary file: where those of a worker begin, since other workers have made files, and earlier ones have
+/// left some.
+pub(crate) fn some_number() -> u64 {
+    (u128::from_ne_bytes(rt::random_bytes()) % u128::from(NUMBERS)) as u64
+}
+
 /// `0000000123` below folders of its last digits: with levels 1 and 2, `3/12/0000000123`.
 fn path_of(place: &TempPath, number: u64) -> PathBuf {
     let name = format!("{number:010}");
@@ -258,6 +314,46 @@ mod tests {
     fn levels() {
         let place = TempPath { path: Rc::new("/t".into()), levels: Rc::new([1, 2]) };
         assert_eq!(path_of(&place, 123), Path::new("/t/3/12/0000000123"));
+    }
+
+    #[test]
+    fn a_number_that_is_taken_is_left_with_its_neighbours() {
+        let folder = std::env::temp_dir().join(format!("tidegate-numbers-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let place = TempPath { path: Rc::new(folder.clone()), levels: Rc::new([]) };
+        for number in 0..1000 {
+            File::create(path_of(&place, number)).unwrap();
+        }
+        let numbers = Cell::new(0);
+        let file = TempFile::create(&place, false, &numbers).ok().expect("the folder is there");
+        let name = file.path().file_name().unwrap().to_str().unwrap().to_owned();
+        assert!(name.len() == 10 && name.parse::<u64>().is_ok_and(|number| number >= 1000), "{name}");
+        assert_eq!(Some(numbers.get()), name.parse::<u64>().ok().map(|number| (number + 1) % NUMBERS));
+        let numbers = Cell::new(NUMBERS - 1);
+        let last = TempFile::create(&place, false, &numbers).ok().expect("the folder is there");
+        assert_eq!((last.path(), numbers.get()), (&folder.join("9999999999"), 0));
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn small_parts_are_written_together() {
+        let writes = |sizes: &[usize]| {
+            let (mut gathered, mut writes) = (Gathered::default(), Vec::new());
+            let mut write = |bytes: &[u8]| {
+                writes.push(bytes.len());
+                Ok::<(), ()>(())
+            };
+            for size in sizes {
+                gathered.add(&vec![0; *size], &mut write).unwrap();
+            }
+            gathered.write(&mut write).unwrap();
+            assert!(gathered.is_empty());
+            writes
+        };
+        assert_eq!(writes(&[1; 20_000]), [16_384, 3616]);
+        assert_eq!(writes(&[10_000, 10_000, 20_000, 5]), [10_000, 10_000, 20_000, 5]);
+        assert_eq!(writes(&[16_384, 16_384]), [16_384, 16_384]);
+        assert!(writes(&[]).is_empty());
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::session::h2::Shared;
 /// State for the life of a worker under one configuration.
 #[derive(Default)]
 pub struct Worker {
-    /// The number of the next temporary file.
+    /// The number of the next temporary file. It begins anywhere once the worker has started.
     pub temp_numbers: Cell<u64>,
     /// Connections being served.
     pub connections: Cell<usize>,

@@ -4,12 +4,12 @@ use std::fmt;
 
 use buf::{Buf, Chain};
 
-use super::budget::{GAIN_DATA, GAIN_RESPONSE};
+use super::budget::GAIN_RESPONSE;
 use super::connection::{BlockTarget, Connection, Role};
 use super::error::Code;
 use super::frame::{
     FRAME_HEADER_LEN, FrameHeader, Kind, MAX_WINDOW, flag, write_block, write_frame, write_go_away, write_ping,
-    write_reset, write_window_update,
+    write_window_update,
 };
 use super::priority::Priority;
 use super::stream::{SendStage, State, Stream, StreamKey, Tail};
@@ -183,7 +183,7 @@ impl Connection {
         head.copy_from_slice(&header.bytes());
         self.out.filled(FRAME_HEADER_LEN + length);
         self.send_window -= length as i64;
-        self.budget.give(GAIN_DATA, self.config.flood_budget);
+        self.budget.give_for_data(length as u32, self.config.flood_budget);
         self.end_half(key);
         Ok(true)
     }
@@ -300,8 +300,7 @@ impl Connection {
         let Some(block) = &mut self.block else { return false };
         let BlockTarget::Request(id) = block.target else { return false };
         block.target = BlockTarget::Discard;
-        write_reset(&mut self.out, id, Code::PROTOCOL_ERROR);
-        self.recent.add(id);
+        self.refuse_stream(id, Code::PROTOCOL_ERROR);
         true
     }
 }

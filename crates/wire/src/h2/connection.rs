@@ -161,27 +161,38 @@ pub(super) struct DataTarget {
     pub(super) padding: u32,
 }
 
-/// The last streams that this side has reset: the peer may still send for them what it had sent before it knew.
+/// The last streams that this side has reset or refused, with their windows: the peer may still send for them what it had
+/// sent before it knew.
 #[derive(Debug, Default)]
 pub(super) struct RecentResets {
-    ids: [u32; 16],
+    /// Numbers and windows; 0 is no stream.
+    entries: Vec<(u32, u32)>,
     next: usize,
 }
 
 impl RecentResets {
-    pub(super) fn add(&mut self, id: u32) {
-        if let Some(place) = self.ids.get_mut(self.next) {
-            *place = id;
+    /// As many as a client may have open at once, if `http2_max_concurrent_streams` isn't set: all of them may be reset before
+    /// the client knows of one.
+    pub(super) const MOST: usize = 128;
+
+    pub(super) fn add(&mut self, id: u32, window: u32) {
+        match self.entries.get_mut(self.next) {
+            Some(place) => *place = (id, window),
+            None => self.entries.push((id, window)),
         }
-        self.next = (self.next + 1) % self.ids.len();
+        self.next = (self.next + 1) % RecentResets::MOST;
     }
 
     pub(super) fn has(&self, id: u32) -> bool {
-        self.ids.contains(&id)
+        self.entries.iter().any(|entry| entry.0 == id)
+    }
+
+    pub(super) fn window_mut(&mut self, id: u32) -> Option<&mut u32> {
+        self.entries.iter_mut().find(|entry| entry.0 == id).map(|entry| &mut entry.1)
     }
 
     pub(super) fn remove(&mut self, id: u32) {
-        self.ids.iter_mut().filter(|place| **place == id).for_each(|place| *place = 0);
+        self.entries.iter_mut().filter(|entry| entry.0 == id).for_each(|entry| *entry = (0, 0));
     }
 }
 
@@ -396,10 +407,23 @@ impl Connection {
 
     /// Sends RST_STREAM and forgets the stream.
     pub(super) fn reset_now(&mut self, key: StreamKey, code: Code) {
-        if self.drop_stream(key).is_some() {
+        if let Some(mut stream) = self.drop_stream(key) {
+            let window = stream.receiving().map_or(0, |receiving| receiving.window);
             write_reset(&mut self.out, key.id(), code);
-            self.recent.add(key.id());
+            self.recent.add(key.id(), u32::try_from(window).unwrap_or(0));
         }
+    }
+
+    /// Sends RST_STREAM for a stream that isn't begun.
+    pub(super) fn refuse_stream(&mut self, id: u32, code: Code) {
+        write_reset(&mut self.out, id, code);
+        self.recent.add(id, self.first_window());
+    }
+
+    /// What the peer takes for the window of a stream that it opens.
+    pub(super) fn first_window(&self) -> u32 {
+        let told = self.config.initial_window;
+        if self.settings_acked { told } else { told.max(DEFAULT_WINDOW) }
     }
 
     /// Checks what must hold between any two calls: for tests and fuzzing.

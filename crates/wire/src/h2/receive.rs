@@ -132,6 +132,7 @@ enum Step {
 }
 
 /// What else DATA begins with.
+#[derive(Clone, Copy)]
 struct DataFlags {
     padding: u32,
     end_stream: bool,
@@ -148,7 +149,9 @@ impl Connection {
             return Err(Reason::FlowControl.into());
         }
         self.top_up();
-        let Some(key) = self.streams.key(id) else { return self.data_of_none(id, end_stream) };
+        let Some(key) = self.streams.key(id) else {
+            return self.data_of_none(id, length, flags);
+        };
         let receiving = self.streams.get_mut(key).and_then(Stream::receiving);
         let Some(receiving) = receiving else { return self.stream_error(key, Reason::StreamClosed) };
         if receiving.wants_head {
@@ -170,19 +173,26 @@ impl Connection {
     }
 
     /// DATA of a stream that isn't in the table.
-    fn data_of_none(&mut self, id: u32, end_stream: bool) -> Result<Option<Event>, ConnectionError> {
+    fn data_of_none(&mut self, id: u32, length: u32, flags: DataFlags) -> Result<Option<Event>, ConnectionError> {
         if self.is_idle_stream(id) {
             return Err(Reason::StreamId.into());
         }
-        // What was under way when this side ended the stream is discarded, up to its end.
-        if end_stream && self.recent.has(id) {
+        let Some(window) = self.recent.window_mut(id) else {
+            if self.role == Role::Server && id <= self.last_peer {
+                // The peer had ended it (RFC 9113 §5.1).
+                write_reset(&mut self.out, id, Code::STREAM_CLOSED);
+                return self.answered(COST_FRAME);
+            }
+            return self.spend(COST_FRAME);
+        };
+        // What was under way when this side ended the stream is discarded, up to its end. The peer was allowed to send it, so it
+        // costs nothing.
+        let was_allowed = length <= *window && (length > flags.padding || flags.end_stream);
+        *window = window.saturating_sub(length);
+        if flags.end_stream {
             self.recent.remove(id);
-        } else if self.role == Role::Server && id <= self.last_peer && !self.recent.has(id) {
-            // The peer had ended it (RFC 9113 §5.1).
-            write_reset(&mut self.out, id, Code::STREAM_CLOSED);
-            return self.answered(COST_FRAME);
         }
-        self.spend(COST_FRAME)
+        if was_allowed { Ok(None) } else { self.spend(COST_FRAME) }
     }
 
     fn data(&mut self, bytes: Bytes, last: bool) -> Result<Option<Event>, ConnectionError> {
@@ -277,6 +287,7 @@ impl Connection {
             return Err(Reason::HeadersId.into());
         }
         if self.go_away_sent {
+            self.recent.add(id, self.first_window());
             self.spend(COST_FRAME)?;
             return Ok(BlockTarget::Discard);
         }
@@ -284,8 +295,7 @@ impl Connection {
         // Before our settings are known to the peer it may send more of a body than they allow.
         let too_early = !self.settings_acked && !end_stream && self.config.initial_window < DEFAULT_WINDOW;
         if too_early || self.streams.len() >= self.config.max_concurrent_streams as usize {
-            write_reset(&mut self.out, id, Code::REFUSED_STREAM);
-            self.recent.add(id);
+            self.refuse_stream(id, Code::REFUSED_STREAM);
             self.answered(COST_RESET)?;
             return Ok(BlockTarget::Discard);
         }
@@ -430,8 +440,12 @@ impl Connection {
         self.speaks_rfc9218();
         if let Some(key) = self.streams.key(id) {
             self.set_priority(key, priority);
-        } else if id > self.last_peer && self.early.len() < MAX_EARLY {
-            self.early.push((id, priority));
+        } else if id > self.last_peer {
+            // Of several the last one counts (RFC 9218 §7).
+            self.early.retain(|entry| entry.0 != id);
+            if self.early.len() < MAX_EARLY {
+                self.early.push((id, priority));
+            }
         }
     }
 }
@@ -496,7 +510,7 @@ impl Connection {
         if increment == 0 {
             return Err(Reason::ZeroIncrement.into());
         }
-        self.spend(COST_FRAME)?;
+        self.budget.take_update()?;
         let increment = i64::from(increment);
         if id == 0 {
             if self.send_window + increment > i64::from(MAX_WINDOW) {

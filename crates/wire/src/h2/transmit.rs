@@ -3,7 +3,6 @@
 use buf::{Buf, Bytes, Chain, Piece};
 use smallvec::SmallVec;
 
-use super::budget::GAIN_DATA;
 use super::connection::Connection;
 use super::frame::{FrameHeader, Kind, flag};
 use super::priority::Place;
@@ -76,7 +75,7 @@ impl Connection {
         let header = FrameHeader { length: length as u32, kind: Kind::Data, flags, stream: key.id() };
         self.out.extend_from_slice(&header.bytes());
         let taken = append(&mut self.out, part, cuts);
-        self.budget.give(GAIN_DATA, self.config.flood_budget);
+        self.budget.give_for_data(length as u32, self.config.flood_budget);
         self.place_again(key);
         match tail {
             Some(tail) => {

@@ -4,6 +4,7 @@
 //! What nothing has to be waited for is done by plain functions, whose names end in `_at_once`. What they leave is a [`Left`].
 
 use crate::body::Broken;
+use crate::body::request::Discarded;
 use crate::config::core::Lingering;
 use crate::fault::Fault;
 use crate::phases::{self, Outcome};
@@ -113,7 +114,8 @@ async fn post_actions(r: &mut Request) {
 /// Whether the connection waits for the next request. One that is to be closed is closed in a way that the client gets the
 /// response.
 pub(super) async fn finish(r: &mut Request) -> bool {
-    if has_more_to_read(r) && !r.discard_body().await {
+    let discarded = if has_more_to_read(r) { r.discard_body().await } else { Discarded::Whole };
+    if discarded != Discarded::Whole {
         r.ending = Ending::Linger;
     }
     if is_kept(r) {
@@ -122,7 +124,8 @@ pub(super) async fn finish(r: &mut Request) -> bool {
     if waits_for_following(r) {
         r.wait_for_following().await;
     }
-    if lingers(r) {
+    // Who took too long has had the time for that.
+    if lingers(r) && discarded != Discarded::Late {
         let core = r.location.core.clone();
         if let Some(client) = r.client() {
             linger(client.socket(), core.lingering_time, core.lingering_timeout).await;

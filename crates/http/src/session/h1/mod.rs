@@ -308,7 +308,7 @@ async fn prelude(http: Rc<Http>, mut conn: Connection, mut bytes: Bytes) -> Afte
         }
     }
     if may_begin_with_http2(&conn) {
-        return match preface(&conn, bytes).await {
+        return match preface(&http, &conn, bytes).await {
             Some((true, rest)) => After::Http2(conn, rest),
             Some((false, rest)) => After::Http1(conn, rest),
             None => After::Close,
@@ -323,9 +323,14 @@ fn may_begin_with_http2(conn: &Connection) -> bool {
 }
 
 /// Whether the connection begins with HTTP/2, and what has been read of it. `None`: it is over.
-async fn preface(conn: &Connection, bytes: Bytes) -> Option<(bool, Bytes)> {
+async fn preface(http: &Http, conn: &Connection, bytes: Bytes) -> Option<(bool, Bytes)> {
+    let core = &conn.facts.address.default.core;
     let mut buf = Buf::empty();
     buf.extend_from_slice(&bytes);
+    if !conn.link.stream.recv_timeout_set() {
+        // The header of the PROXY protocol had the time until now.
+        conn.link.stream.set_recv_timeout(Some(core.client_header_timeout));
+    }
     loop {
         if let Some(found) = h2::is_preface(&buf) {
             return Some((found, buf.freeze()));
@@ -334,12 +339,19 @@ async fn preface(conn: &Connection, bytes: Bytes) -> Option<(bool, Bytes)> {
             // What came so far was from a proxy in front.
             conn.link.stream.set_silent();
         }
-        let more = conn.link.stream.recv(conn.facts.address.default.core.client_header_buffer_size).await.ok()?;
+        let more = conn.link.stream.recv(core.client_header_buffer_size).await;
         conn.link.stream.set_idle(false);
-        if more.is_empty() {
-            return None;
+        match more {
+            Ok(more) if more.is_empty() => {
+                silence::log_close(http, conn);
+                return None;
+            }
+            Ok(more) => buf.extend_from_slice(&more),
+            Err(error) => {
+                silence::log_read_error(http, conn, &error, true);
+                return None;
+            }
         }
-        buf.extend_from_slice(&more);
     }
 }
 

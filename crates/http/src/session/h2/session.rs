@@ -34,6 +34,8 @@ pub async fn serve(http: Rc<Http>, mut conn: Connection, first: Bytes) {
     let listed = http.worker.list_session(&shared);
     let core = &shared.server.root.core;
     shared.socket.set_send_timeout(Some(core.send_timeout));
+    // That of the handshake is over.
+    shared.socket.set_recv_timeout(None);
     let heard = !first.is_empty();
     let mood = Mood::New;
     let mut task = Task {
@@ -148,6 +150,7 @@ impl Task {
                 self.log(Level::Info, format_args!("client {error} while processing HTTP/2 connection"));
                 return Poll::Ready(End::Failed);
             }
+            self.welcome();
             let unsent = self.shared.protocol.borrow().unsent_heads() as u64;
             let most = if self.blocked { MOST_UNSENT } else { WRITE };
             if unsent >= most {
@@ -181,6 +184,15 @@ impl Task {
                 Err(error) if self.gives_up_head(&error) => {}
                 Err(error) => return Poll::Ready(self.receive_failed(&error)),
             }
+        }
+    }
+
+    /// A request that comes when the time for it is over, or the place is needed, has come before the end: from here on it has
+    /// the time of its own. Otherwise the next look at the socket would end the connection, and the request with it.
+    fn welcome(&mut self) {
+        let begun = self.requests != self.shared.requests.get() || self.shared.protocol.borrow().is_reading_head();
+        if begun && !matches!(self.mood, Mood::New | Mood::Busy) {
+            self.set_deadline();
         }
     }
 

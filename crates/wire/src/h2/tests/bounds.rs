@@ -194,6 +194,78 @@ fn honest_clients_are_never_floods() {
     }
 }
 
+/// Go's client opens both windows after each 4 KiB that its reader takes; others do so more often still.
+#[test]
+fn updates_of_a_long_download_are_no_flood() {
+    for updates in [4, 8] {
+        let mut c = server(Config::default());
+        feed(&mut c, &frame(Kind::Settings, 0, 0, &[0, 4, 0, 64, 0, 0])).unwrap();
+        feed(&mut c, &window(0, 4 << 20)).unwrap();
+        let stream = stream_of(&feed(&mut c, &get(1)).unwrap());
+        c.send_head(stream, false, |head| head.status(200)).unwrap();
+        let (part, mut left) = (Bytes::from(vec![0; 1 << 20]), 100 << 20);
+        while left > 0 {
+            c.send_data(stream, Chain::from(part.clone()), false).unwrap();
+            left -= part.len();
+            while let Some(chain) = c.poll_transmit(65_536) {
+                let frames = chain.len() as usize / 8192;
+                let opened = [window(0, 8192 * 2 / updates), window(1, 8192 * 2 / updates)].concat();
+                feed(&mut c, &opened.repeat(frames * updates as usize / 2)).unwrap();
+            }
+            while c.poll_drained().is_some() {}
+        }
+        // What they have free pays for nothing else.
+        let pings = frame(Kind::Ping, 0, 0, &[0; 8]);
+        let ended = (0..3000).find_map(|_| {
+            let ended = reason(feed(&mut c, &pings));
+            transmit(&mut c);
+            ended
+        });
+        assert_eq!(ended, Some(Reason::Flood));
+    }
+}
+
+/// Bodies in small messages, as those of gRPC: a server may end many streams before their clients know of one.
+#[test]
+fn what_was_under_way_costs_nothing() {
+    let ids: Vec<u32> = (0..100).map(|i| 2 * i + 1).collect();
+    let mut c = server(Config { initial_window: 1000, flood_budget: 100, ..Config::default() });
+    feed(&mut c, &frame(Kind::Settings, flag::ACK, 0, b"")).unwrap();
+    for &id in &ids {
+        let stream = stream_of(&feed(&mut c, &post(id)).unwrap());
+        c.send_head(stream, true, |head| head.status(200)).unwrap();
+        c.reset_when_sent(stream, Code::NO_ERROR);
+    }
+    transmit(&mut c);
+    let message = |id: u32| frame(Kind::Data, 0, id, &[0; 10]);
+    for _ in 0..99 {
+        ids.iter().for_each(|&id| assert_eq!(feed(&mut c, &message(id)).unwrap(), []));
+    }
+    ids[1..].iter().for_each(|&id| drop(feed(&mut c, &frame(Kind::Data, 1, id, &[0; 10])).unwrap()));
+    assert_eq!(frames(&transmit(&mut c)).matches("RST").count(), 0);
+    // What no window allowed is a flood, and so are frames without bytes.
+    feed(&mut c, &message(1)).unwrap();
+    let ended = (0..=100).find_map(|_| reason(feed(&mut c, &message(1))));
+    assert_eq!(ended, Some(Reason::Flood));
+    for nothing in [frame(Kind::Data, 0, 1, b""), frame(Kind::Data, flag::PADDED, 1, &[0])] {
+        let mut c = server(Config { flood_budget: 100, ..Config::default() });
+        let stream = stream_of(&feed(&mut c, &post(1)).unwrap());
+        c.reset(stream, Code::CANCEL);
+        let ended = (0..=100).find_map(|_| reason(feed(&mut c, &nothing)));
+        assert_eq!(ended, Some(Reason::Flood));
+    }
+    // Streams that are refused, or come after GOAWAY, have their first window.
+    let mut c =
+        server(Config { max_concurrent_streams: 1, initial_window: 1000, flood_budget: 20, ..Config::default() });
+    feed(&mut c, &frame(Kind::Settings, flag::ACK, 0, b"")).unwrap();
+    feed(&mut c, &[get(1), post(3)].concat()).unwrap();
+    c.go_away(Code::NO_ERROR);
+    feed(&mut c, &post(5)).unwrap();
+    assert_eq!(feed(&mut c, &[message(3), message(5)].concat().repeat(100)).unwrap(), []);
+    let ended = (0..=20).find_map(|_| reason(feed(&mut c, &message(5))));
+    assert_eq!(ended, Some(Reason::Flood));
+}
+
 #[test]
 fn answers_that_nobody_reads() {
     let mut c = server(Config { flood_budget: u32::MAX, ..Config::default() });

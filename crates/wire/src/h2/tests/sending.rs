@@ -231,7 +231,8 @@ fn urgency_and_increments() {
     assert_eq!(order(&mut c), "33575711");
     // PRIORITY_UPDATE before a stream begins and while it runs.
     let update = |id: u32, value: &[u8]| frame(Kind::PriorityUpdate, 0, 0, &[&id.to_be_bytes()[..], value].concat());
-    feed(&mut c, &[update(11, b"u=0"), get(9), get(11), get(13)].concat()).unwrap();
+    // Of two before it begins the later one counts.
+    feed(&mut c, &[update(11, b"u=7"), update(11, b"u=0"), get(9), get(11), get(13)].concat()).unwrap();
     for id in [9, 11, 13] {
         let key = c.streams.key(id).unwrap();
         respond(&mut c, key, 20);
