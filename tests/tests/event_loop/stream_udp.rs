@@ -112,6 +112,30 @@ fn requests_are_counted_and_the_next_one_begins_a_session() {
     assert!(ports[0] != ports[2] && ports[2] != ports[4] && ports[0] != ports[4], "{ports:?}");
 }
 
+/// Many come in one call, and each must have its answer and its line in the log all the same.
+#[test]
+fn each_datagram_of_a_burst_is_a_session_if_no_backend_is_asked() {
+    let mut server = whole(
+        "server { listen 127.0.0.1:%%UDP%% udp; return \"$bytes_received\"; }
+         server { listen 127.0.0.1:%%UDP_denied%% udp; deny all; return x; }",
+    )
+    .start();
+    let lengths = 1..=10;
+    let (client, denied) = (client(&server), DatagramClient::new(server.port_of("UDP_denied")));
+    for length in lengths.clone() {
+        client.send(vec![7; length]);
+        denied.send(vec![7; length]);
+    }
+    for length in lengths.clone() {
+        assert_eq!(String::from_utf8(client.recv()).expect("text"), length.to_string());
+    }
+    for length in lengths {
+        server.read_until("access.log", &format!(" UDP 200 {length} "));
+        server.read_until("access.log", &format!(" UDP 403 {length} 0 "));
+    }
+    assert_eq!(server.read("access.log").lines().count(), 20);
+}
+
 #[test]
 fn a_session_ends_by_time() {
     let silent = DatagramBackend::start(|_, _| Vec::new());
