@@ -184,15 +184,44 @@ fn a_backend_that_vanishes_is_left() {
 
 /// Not in nginx: `proxy_protocol_datagrams each`
 #[test]
-fn what_cannot_be_sent_ends_a_session() {
-    let backend = DatagramBackend::start(|_, _| vec![b"answer".to_vec()]);
+fn what_is_too_long_with_its_header_is_lost() {
+    let backend = DatagramBackend::start(|_, from| vec![from.to_string().into_bytes()]);
     let mut server = proxy(&backend, "proxy_protocol v2; proxy_protocol_datagrams each; proxy_timeout 3s;").start();
     let client = client(&server);
-    assert_eq!(client.ask("short"), "answer");
+    let first = client.ask("short");
     // With a header it is longer than datagrams may be.
     client.send(vec![7; 65_507]);
     server.read_until("error.log", "send() failed (90: Message too long) while proxying and sending to upstream");
-    assert_eq!(client.ask("short"), "answer", "another session");
+    assert_eq!(client.ask("short"), first, "the session goes on");
+}
+
+/// Differs from nginx: a datagram that is too long for the way to its backend is lost
+#[test]
+fn what_is_too_long_for_its_backend_does_not_make_it_a_failed_one() {
+    let (first, backup) = (DatagramBackend::echo(), DatagramBackend::echo());
+    let mut server = whole(&format!(
+        "upstream u {{ server 127.0.0.1:{}; server 127.0.0.1:{} backup; }}
+         server {{ listen [::1]:%%UDP%% udp; proxy_pass u; }}
+         server {{ listen [::1]:%%UDP_answered%% udp; proxy_pass u; proxy_responses 1; }}",
+        first.port, backup.port
+    ))
+    .start();
+    // IPv6 takes twenty bytes more than IPv4.
+    let long = vec![7; 65_520];
+    for name in ["UDP", "UDP_answered"] {
+        let client = DatagramClient::to(format!("[::1]:{}", server.port_of(name)).parse().expect("an address"));
+        client.send(&long);
+        let message = "send() failed (90: Message too long) while proxying and sending to upstream";
+        let log = server.read_until("error.log", message);
+        assert!(log.lines().any(|line| line.contains("[info]") && line.contains(message)), "{log}");
+        assert!(client.ask("a").starts_with("a from "));
+        client.send(&long);
+        assert!(client.ask("b").starts_with("b from "));
+    }
+    assert_eq!((first.asked(), backup.asked()), (4, 0));
+    server.read_until("access.log", " UDP 200 131042 ");
+    assert!(server.read_until("access.log", " UDP 200 65520 0 ").matches(" 502 ").count() == 0, "nothing was owed");
+    assert!(!server.read("error.log").contains("temporarily disabled"));
 }
 
 #[test]

@@ -168,6 +168,7 @@ fn resume(stream: &Rc<Stream>, port: &Rc<Port>, state: UdpState, fd: OwnedFd) {
         delays: state.rates[0] > 0,
         sent: Cell::new(to_backend),
         error: RefCell::default(),
+        lost: RefCell::default(),
     });
     let batch = state.batch.iter().map(|bytes| {
         let (bytes, from) = (filled(bytes), client.key().peer.clone());
