@@ -320,6 +320,32 @@ fn rates_delay() {
     assert!(begin.elapsed() >= Duration::from_millis(900), "{:?}", begin.elapsed());
 }
 
+/// What waits because of the rate hasn't been asked yet; what has been asked is owed all the same.
+/// Differs from nginx: datagrams that `proxy_upload_rate` delays are sent later
+#[test]
+fn backends_owe_nothing_for_what_is_held_back() {
+    let (backend, silent) = (DatagramBackend::echo(), DatagramBackend::start(|_, _| Vec::new()));
+    let more = "proxy_upload_rate 1000; proxy_timeout 300ms; proxy_responses 1";
+    let mut server = whole(&format!(
+        "upstream u {{ server 127.0.0.1:{}; server 127.0.0.1:1 backup; }}
+         server {{ listen 127.0.0.1:%%UDP%% udp; proxy_pass u; {more}; }}
+         server {{ listen 127.0.0.1:%%UDP_silent%% udp; proxy_pass 127.0.0.1:{}; {more}; }}",
+        backend.port, silent.port
+    ))
+    .start();
+    let (client, unanswered) = (client(&server), DatagramClient::new(server.port_of("UDP_silent")));
+    for client in [&client, &unanswered] {
+        // The next one passes 0.8 seconds later.
+        client.send([7; 1800]);
+        client.send("next");
+    }
+    client.recv();
+    assert!(String::from_utf8(client.recv()).expect("text").starts_with("next from "));
+    server.read_until("access.log", " UDP 200 1804 ");
+    let log = server.read_until("access.log", " UDP 502 1804 0 ");
+    assert_eq!((log.lines().count(), silent.asked()), (2, 1), "{log}");
+}
+
 #[test]
 fn datagrams_cannot_be_passed_to_another_socket() {
     let mut server = whole(

@@ -188,7 +188,14 @@ impl Relay {
                 match backend.socket.recv(batch).await {
                     Ok(()) => {}
                     Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                        return End::TimedOut { owes: self.client.tally().owes() };
+                        let held_back = self.held_back(backend);
+                        let owes = self.client.tally().owes(held_back);
+                        if owes || held_back == 0 {
+                            return End::TimedOut { owes };
+                        }
+                        // The server can't answer what it hasn't got.
+                        backend.socket.set_recv_timeout(Some(backend.timeout_ms));
+                        continue;
                     }
                     // A router has said that one was too long for what lies behind it.
                     Err(error) if error.raw_os_error() == Some(udp::TOO_LONG) => return End::Lost(error, "recv", 1),
@@ -227,14 +234,23 @@ impl Relay {
         }
     }
 
+    /// When more may pass, of which so many bytes have; `None`: now.
+    fn due_ms(&self, passed: u64, rate: u64) -> Option<u64> {
+        // As much as passes in a second may pass at the start.
+        let is_limited = rate > 0 && passed >= rate;
+        is_limited.then(|| self.began_ms + (passed.saturating_mul(1000) / rate).saturating_sub(1000) + 1)
+    }
+
+    /// How many of the client's datagrams wait because of the rate.
+    fn held_back(&self, backend: &udp::Backend) -> u64 {
+        let due_ms = self.due_ms(backend.sent.get(), self.rates[0]);
+        if due_ms.is_some_and(|due_ms| rt::now_ms() < due_ms) { self.client.waiting() } else { 0 }
+    }
+
     /// Waits until more may pass, of which so many bytes have; no longer than until the session is to leave.
     async fn wait(&self, passed: u64, rate: u64) {
-        // As much as passes in a second may pass at the start.
-        if rate == 0 || passed < rate {
-            return;
-        }
-        let due_ms = (passed.saturating_mul(1000) / rate).saturating_sub(1000);
-        let mut pause = pin!(rt::sleep_until(self.began_ms + due_ms + 1));
+        let Some(due_ms) = self.due_ms(passed, rate) else { return };
+        let mut pause = pin!(rt::sleep_until(due_ms));
         poll_fn(|cx| match self.client.poll_wake(cx, Client::leaves) {
             Poll::Ready(()) => Poll::Ready(()),
             Poll::Pending => pause.as_mut().poll(cx),

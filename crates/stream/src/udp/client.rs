@@ -176,6 +176,11 @@ impl Client {
         sent
     }
 
+    /// How many datagrams wait.
+    pub(crate) fn waiting(&self) -> u64 {
+        self.queue.borrow().len() as u64
+    }
+
     /// The datagrams that wait.
     pub(super) fn queued(&self) -> Vec<Vec<u8>> {
         self.queue.borrow().iter().map(<[u8]>::to_vec).collect()
