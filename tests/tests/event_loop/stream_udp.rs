@@ -305,6 +305,30 @@ fn a_shutdown_ends_sessions_and_logs_them() {
     assert_eq!(server.read("access.log"), "200\n");
 }
 
+/// Not in nginx: sessions over UDP move to the next workers
+#[test]
+fn a_shutdown_ends_sessions_that_moved_too() {
+    let silent = DatagramBackend::start(|_, _| Vec::new());
+    let text = format!(
+        "daemon off; pid nginx.pid; worker_processes 1; worker_shutdown_timeout 200ms; reload_handover on;
+         error_log error.log info; events {{ %%USE%% }}
+         stream {{ log_format line '$status $pid'; access_log access.log line;
+             server {{ listen 127.0.0.1:%%UDP%% udp; proxy_pass 127.0.0.1:{}; }} }}",
+        silent.port
+    );
+    let mut server = Setup::whole(&text).start();
+    client(&server).send("x");
+    server.wait(|_| silent.asked() == 1, "the datagram");
+    let before = server.children();
+    server.reload();
+    server.wait(|s| s.children().iter().all(|p| !before.contains(p)), "the old worker's end");
+    assert_eq!(server.read("access.log"), "", "the session goes on");
+    let worker = server.children()[0];
+    server.signal(Signal::QUIT);
+    assert!(server.wait_end().success());
+    assert_eq!(server.read("access.log"), format!("200 {worker}\n"));
+}
+
 #[test]
 fn rates_delay() {
     let backend = DatagramBackend::start(|asked, _| vec![asked.to_vec(); 2]);
