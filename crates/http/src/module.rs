@@ -197,6 +197,10 @@ impl<C: Check<HttpProto>> PromptHandler for Checks<C> {
             Verdict::Refuse(status) => Flow::Status(status),
         }
     }
+
+    fn again(&self, r: &mut Request) {
+        self.0.again(r);
+    }
 }
 
 struct Logs<L>(L);

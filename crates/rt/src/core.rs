@@ -559,7 +559,7 @@ impl Core {
     pub(crate) fn close_accepted(&self) {
         let mut tasks = Vec::new();
         let mut slots = self.slots.borrow_mut();
-        for slot in slots.iter_mut().filter(|slot| slot.has(flag::ACCEPTED | flag::OWN)) {
+        for slot in slots.iter_mut().filter(|slot| slot.has(flag::ACCEPTED)) {
             slot.flags |= flag::ENDED | flag::RDHUP;
             for task in [&mut slot.recv_task, &mut slot.send_task, &mut slot.hang_task] {
                 tasks.push(std::mem::replace(task, NONE));

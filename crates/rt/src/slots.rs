@@ -31,7 +31,7 @@ pub(crate) mod flag {
     pub(crate) const LISTENER: u16 = 256;
     /// Counts as a connection.
     pub(crate) const COUNTED: u16 = 512;
-    /// Came from a listener.
+    /// Came from a listener; or a connected datagram socket, which may be for what did.
     pub(crate) const ACCEPTED: u16 = 1024;
     /// Ended by [`crate::close_accepted`] or [`crate::UdpSocket::stop`].
     pub(crate) const ENDED: u16 = 2048;

@@ -117,6 +117,7 @@ impl UdpSocket {
     pub fn connected(fd: OwnedFd) -> io::Result<UdpSocket> {
         let mut socket = UdpSocket::open(Some(fd), UdpOptions::default())?;
         socket.connected = true;
+        socket.with(|slot| slot.flags |= flag::ACCEPTED);
         Ok(socket)
     }
 
@@ -144,6 +145,9 @@ impl UdpSocket {
     /// A socket of the sim driver.
     pub(crate) fn open_sim(own: SockAddr, peer: Option<SockAddr>) -> UdpSocket {
         let socket = UdpSocket::open(None, UdpOptions::default()).expect("there is nothing to watch");
+        if peer.is_some() {
+            socket.with(|slot| slot.flags |= flag::ACCEPTED);
+        }
         socket.core.sim(|sim| sim.datagrams.open(socket.slot, own, peer));
         socket
     }

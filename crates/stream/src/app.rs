@@ -104,8 +104,8 @@ fn servers(
 }
 
 /// Streams in a worker; in the master the servers whose certificates are watched.
-struct StreamApp {
-    stream: Rc<Stream>,
+pub(crate) struct StreamApp {
+    pub(crate) stream: Rc<Stream>,
     watched: Watched,
 }
 

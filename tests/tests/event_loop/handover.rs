@@ -246,6 +246,42 @@ fn turned_off(directive: &str) {
 
 /// Not in nginx: both move to the new workers
 #[test]
+fn tunnels_that_moved_are_still_counted() {
+    let backend = echo();
+    let mut server = Setup::http(&format!(
+        "limit_conn_zone $binary_remote_addr zone=clients:64k;
+         log_format own '$status $limit_conn_status';
+         access_log own.log own;
+         server {{
+             listen 127.0.0.1:%%PORT%%;
+             location /ws {{
+                 limit_conn clients 1;
+                 proxy_pass http://127.0.0.1:{};
+                 proxy_http_version 1.1;
+                 proxy_set_header Upgrade $http_upgrade;
+                 proxy_set_header Connection upgrade;
+             }}
+         }}",
+        backend.port
+    ))
+    .start();
+    let mut tunnel = server.connect();
+    upgrade(&mut tunnel, "/ws");
+    for round in 0..2 {
+        let before = server.children();
+        server.reload();
+        server.wait(|s| s.children().iter().all(|p| !before.contains(p)), "the old worker's end");
+        tunnel.send("here");
+        assert_eq!(tunnel.take(4), b"here");
+        assert_eq!(server.connect().get("/ws", "").status, 503, "round {round}");
+    }
+    drop(tunnel);
+    server.read_until("own.log", "101 PASSED");
+    upgrade(&mut server.connect(), "/ws");
+}
+
+/// Not in nginx: both move to the new workers
+#[test]
 fn old_workers_leave_at_once() {
     let backend = echo();
     let mut server =

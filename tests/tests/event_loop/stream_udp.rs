@@ -112,6 +112,30 @@ fn requests_are_counted_and_the_next_one_begins_a_session() {
     assert!(ports[0] != ports[2] && ports[2] != ports[4] && ports[0] != ports[4], "{ports:?}");
 }
 
+/// Many come in one call, and each must have its answer and its line in the log all the same.
+#[test]
+fn each_datagram_of_a_burst_is_a_session_if_no_backend_is_asked() {
+    let mut server = whole(
+        "server { listen 127.0.0.1:%%UDP%% udp; return \"$bytes_received\"; }
+         server { listen 127.0.0.1:%%UDP_denied%% udp; deny all; return x; }",
+    )
+    .start();
+    let lengths = 1..=10;
+    let (client, denied) = (client(&server), DatagramClient::new(server.port_of("UDP_denied")));
+    for length in lengths.clone() {
+        client.send(vec![7; length]);
+        denied.send(vec![7; length]);
+    }
+    for length in lengths.clone() {
+        assert_eq!(String::from_utf8(client.recv()).expect("text"), length.to_string());
+    }
+    for length in lengths {
+        server.read_until("access.log", &format!(" UDP 200 {length} "));
+        server.read_until("access.log", &format!(" UDP 403 {length} 0 "));
+    }
+    assert_eq!(server.read("access.log").lines().count(), 20);
+}
+
 #[test]
 fn a_session_ends_by_time() {
     let silent = DatagramBackend::start(|_, _| Vec::new());
@@ -160,15 +184,44 @@ fn a_backend_that_vanishes_is_left() {
 
 /// Not in nginx: `proxy_protocol_datagrams each`
 #[test]
-fn what_cannot_be_sent_ends_a_session() {
-    let backend = DatagramBackend::start(|_, _| vec![b"answer".to_vec()]);
+fn what_is_too_long_with_its_header_is_lost() {
+    let backend = DatagramBackend::start(|_, from| vec![from.to_string().into_bytes()]);
     let mut server = proxy(&backend, "proxy_protocol v2; proxy_protocol_datagrams each; proxy_timeout 3s;").start();
     let client = client(&server);
-    assert_eq!(client.ask("short"), "answer");
+    let first = client.ask("short");
     // With a header it is longer than datagrams may be.
     client.send(vec![7; 65_507]);
     server.read_until("error.log", "send() failed (90: Message too long) while proxying and sending to upstream");
-    assert_eq!(client.ask("short"), "answer", "another session");
+    assert_eq!(client.ask("short"), first, "the session goes on");
+}
+
+/// Differs from nginx: a datagram that is too long for the way to its backend is lost
+#[test]
+fn what_is_too_long_for_its_backend_does_not_make_it_a_failed_one() {
+    let (first, backup) = (DatagramBackend::echo(), DatagramBackend::echo());
+    let mut server = whole(&format!(
+        "upstream u {{ server 127.0.0.1:{}; server 127.0.0.1:{} backup; }}
+         server {{ listen [::1]:%%UDP%% udp; proxy_pass u; }}
+         server {{ listen [::1]:%%UDP_answered%% udp; proxy_pass u; proxy_responses 1; }}",
+        first.port, backup.port
+    ))
+    .start();
+    // IPv6 takes twenty bytes more than IPv4.
+    let long = vec![7; 65_520];
+    for name in ["UDP", "UDP_answered"] {
+        let client = DatagramClient::to(format!("[::1]:{}", server.port_of(name)).parse().expect("an address"));
+        client.send(&long);
+        let message = "send() failed (90: Message too long) while proxying and sending to upstream";
+        let log = server.read_until("error.log", message);
+        assert!(log.lines().any(|line| line.contains("[info]") && line.contains(message)), "{log}");
+        assert!(client.ask("a").starts_with("a from "));
+        client.send(&long);
+        assert!(client.ask("b").starts_with("b from "));
+    }
+    assert_eq!((first.asked(), backup.asked()), (4, 0));
+    server.read_until("access.log", " UDP 200 131042 ");
+    assert!(server.read_until("access.log", " UDP 200 65520 0 ").matches(" 502 ").count() == 0, "nothing was owed");
+    assert!(!server.read("error.log").contains("temporarily disabled"));
 }
 
 #[test]
@@ -252,6 +305,30 @@ fn a_shutdown_ends_sessions_and_logs_them() {
     assert_eq!(server.read("access.log"), "200\n");
 }
 
+/// Not in nginx: sessions over UDP move to the next workers
+#[test]
+fn a_shutdown_ends_sessions_that_moved_too() {
+    let silent = DatagramBackend::start(|_, _| Vec::new());
+    let text = format!(
+        "daemon off; pid nginx.pid; worker_processes 1; worker_shutdown_timeout 200ms; reload_handover on;
+         error_log error.log info; events {{ %%USE%% }}
+         stream {{ log_format line '$status $pid'; access_log access.log line;
+             server {{ listen 127.0.0.1:%%UDP%% udp; proxy_pass 127.0.0.1:{}; }} }}",
+        silent.port
+    );
+    let mut server = Setup::whole(&text).start();
+    client(&server).send("x");
+    server.wait(|_| silent.asked() == 1, "the datagram");
+    let before = server.children();
+    server.reload();
+    server.wait(|s| s.children().iter().all(|p| !before.contains(p)), "the old worker's end");
+    assert_eq!(server.read("access.log"), "", "the session goes on");
+    let worker = server.children()[0];
+    server.signal(Signal::QUIT);
+    assert!(server.wait_end().success());
+    assert_eq!(server.read("access.log"), format!("200 {worker}\n"));
+}
+
 #[test]
 fn rates_delay() {
     let backend = DatagramBackend::start(|asked, _| vec![asked.to_vec(); 2]);
@@ -265,6 +342,32 @@ fn rates_delay() {
     client.send([7; 100]);
     client.recv();
     assert!(begin.elapsed() >= Duration::from_millis(900), "{:?}", begin.elapsed());
+}
+
+/// What waits because of the rate hasn't been asked yet; what has been asked is owed all the same.
+/// Differs from nginx: datagrams that `proxy_upload_rate` delays are sent later
+#[test]
+fn backends_owe_nothing_for_what_is_held_back() {
+    let (backend, silent) = (DatagramBackend::echo(), DatagramBackend::start(|_, _| Vec::new()));
+    let more = "proxy_upload_rate 1000; proxy_timeout 300ms; proxy_responses 1";
+    let mut server = whole(&format!(
+        "upstream u {{ server 127.0.0.1:{}; server 127.0.0.1:1 backup; }}
+         server {{ listen 127.0.0.1:%%UDP%% udp; proxy_pass u; {more}; }}
+         server {{ listen 127.0.0.1:%%UDP_silent%% udp; proxy_pass 127.0.0.1:{}; {more}; }}",
+        backend.port, silent.port
+    ))
+    .start();
+    let (client, unanswered) = (client(&server), DatagramClient::new(server.port_of("UDP_silent")));
+    for client in [&client, &unanswered] {
+        // The next one passes 0.8 seconds later.
+        client.send([7; 1800]);
+        client.send("next");
+    }
+    client.recv();
+    assert!(String::from_utf8(client.recv()).expect("text").starts_with("next from "));
+    server.read_until("access.log", " UDP 200 1804 ");
+    let log = server.read_until("access.log", " UDP 502 1804 0 ");
+    assert_eq!((log.lines().count(), silent.asked()), (2, 1), "{log}");
 }
 
 #[test]

@@ -33,6 +33,11 @@ impl Successors {
     pub fn get(&self) -> Option<Rc<Handover>> {
         self.0.borrow().as_ref().filter(|handover| handover.is_open()).cloned()
     }
+
+    /// They, even if they take nothing any more: then what they are given comes back to this worker.
+    pub fn last(&self) -> Option<Rc<Handover>> {
+        self.0.borrow().clone()
+    }
 }
 
 /// A client's connection without its timeout: its state, that of its TLS, and its socket. `None`: its layer can't leave, which

@@ -591,6 +591,10 @@ impl Letter {
             let message = frame(parcel.kind, flags, &parcel.payload);
             return Ok(Letter { message, fds: parcel.fds, number: None });
         }
+        // Its receiver wouldn't open it.
+        if parcel.payload.len() > MAX_APART {
+            return Err((io::ErrorKind::FileTooLarge.into(), parcel));
+        }
         match os::file::anonymous(&parcel.payload) {
             Ok(file) => parcel.fds.push(file),
             Err(error) => return Err((error, parcel)),
@@ -837,6 +841,19 @@ mod tests {
             // One more descriptor than a message takes.
             old.handover.give(parcel(3, 1, MAX_FDS + 1));
             assert_eq!(old.app.adopted.borrow().len(), 3);
+        });
+    }
+
+    #[test]
+    fn what_is_too_long_stays() {
+        run(async |old, new| {
+            assert!(old.handover.begin().await);
+            for length in [MAX_APART, MAX_APART + 1] {
+                old.handover.give(parcel(1, length, 1));
+            }
+            old.handover.settle().await;
+            assert_eq!(*new.app.adopted.borrow(), [(1, MAX_APART, 1, false)]);
+            assert_eq!(*old.app.adopted.borrow(), [(1, MAX_APART + 1, 1, true)]);
         });
     }
 

@@ -125,6 +125,9 @@ pub trait Handler {
         None
     }
 
+    /// Counts a request that comes from another worker, where it was handled: it is neither judged nor changed again.
+    fn again(&self, _r: &mut Request) {}
+
     /// Itself, if other modules may know its type.
     fn as_any(&self) -> Option<&dyn std::any::Any> {
         None
@@ -135,6 +138,9 @@ pub trait Handler {
 pub trait PromptHandler {
     /// Handles the request, and returns how it continues.
     fn answer(&self, r: &mut Request) -> Flow<'static>;
+
+    /// See [`Handler::again`].
+    fn again(&self, _r: &mut Request) {}
 }
 
 impl<H: PromptHandler> Handler for H {
@@ -144,6 +150,10 @@ impl<H: PromptHandler> Handler for H {
 
     fn handle_at_once(&self, r: &mut Request) -> Option<Flow<'static>> {
         Some(self.answer(r))
+    }
+
+    fn again(&self, r: &mut Request) {
+        PromptHandler::again(self, r);
     }
 }
 

@@ -40,7 +40,12 @@ pub(crate) struct Relay {
 enum End {
     /// Nothing more is expected.
     Done,
-    TimedOut,
+    /// Nothing has passed for too long; whether answers are owed.
+    TimedOut {
+        owes: bool,
+    },
+    /// So many datagrams couldn't be sent, and it isn't the server's fault; the call. The session goes on.
+    Lost(io::Error, &'static str, u64),
     /// The server stops.
     Closing,
     /// The session goes on in another worker.
@@ -68,6 +73,7 @@ pub(super) fn run(
         delays: rates[0] > 0,
         sent: Cell::new(0),
         error: RefCell::default(),
+        lost: RefCell::default(),
     });
     let first = s.take_first();
     if each || header.is_empty() {
@@ -104,6 +110,11 @@ impl Relay {
                         self.fail(&mut s, backend, &error, call);
                         break End::Server(error, call);
                     }
+                    End::Lost(error, call, datagrams) => {
+                        self.note(&mut s, backend);
+                        s.log_at(Level::Info, format_args!("{}", failed(&error, call)));
+                        self.client.lost(datagrams);
+                    }
                     End::Leaves => {
                         self.note(&mut s, backend);
                         match udp::handover::give(self, s, &batch) {
@@ -134,8 +145,7 @@ impl Relay {
     /// The server has failed at a call.
     fn fail(&mut self, s: &mut StreamSession, backend: &udp::Backend, error: &io::Error, call: &str) {
         self.note(s, backend);
-        let doing = if call == "recv" { "reading from upstream" } else { "sending to upstream" };
-        s.log_error(format_args!("{call}() failed{} while proxying and {doing}", Errno(error)));
+        s.log_error(format_args!("{}", failed(error, call)));
         self.failed = true;
         self.client.answered(1);
         self.first_byte();
@@ -147,15 +157,15 @@ impl Relay {
         loop {
             poll_fn(|cx| {
                 client.poll_wake(cx, |client| {
-                    client.has_queued()
-                        || client.leaves()
-                        || client.tally().is_done()
-                        || backend.error.borrow().is_some()
+                    client.has_queued() || client.leaves() || client.tally().is_done() || backend.has_failed()
                 })
             })
             .await;
             if let Some(error) = backend.error.take() {
                 return End::Server(error, "send");
+            }
+            if let Some((error, datagrams)) = backend.lost.take() {
+                return End::Lost(error, "send", datagrams);
             }
             if client.tally().is_done() && !client.has_queued() {
                 return End::Done;
@@ -177,7 +187,18 @@ impl Relay {
             if batch.is_empty() {
                 match backend.socket.recv(batch).await {
                     Ok(()) => {}
-                    Err(error) if error.kind() == io::ErrorKind::TimedOut => return End::TimedOut,
+                    Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                        let held_back = self.held_back(backend);
+                        let owes = self.client.tally().owes(held_back);
+                        if owes || held_back == 0 {
+                            return End::TimedOut { owes };
+                        }
+                        // The server can't answer what it hasn't got.
+                        backend.socket.set_recv_timeout(Some(backend.timeout_ms));
+                        continue;
+                    }
+                    // A router has said that one was too long for what lies behind it.
+                    Err(error) if error.raw_os_error() == Some(udp::TOO_LONG) => return End::Lost(error, "recv", 1),
                     Err(error) if rt::is_closing(&error) => return End::Closing,
                     Err(error) => return End::Server(error, "recv"),
                 }
@@ -213,14 +234,23 @@ impl Relay {
         }
     }
 
+    /// When more may pass, of which so many bytes have; `None`: now.
+    fn due_ms(&self, passed: u64, rate: u64) -> Option<u64> {
+        // As much as passes in a second may pass at the start.
+        let is_limited = rate > 0 && passed >= rate;
+        is_limited.then(|| self.began_ms + (passed.saturating_mul(1000) / rate).saturating_sub(1000) + 1)
+    }
+
+    /// How many of the client's datagrams wait because of the rate.
+    fn held_back(&self, backend: &udp::Backend) -> u64 {
+        let due_ms = self.due_ms(backend.sent.get(), self.rates[0]);
+        if due_ms.is_some_and(|due_ms| rt::now_ms() < due_ms) { self.client.waiting() } else { 0 }
+    }
+
     /// Waits until more may pass, of which so many bytes have; no longer than until the session is to leave.
     async fn wait(&self, passed: u64, rate: u64) {
-        // As much as passes in a second may pass at the start.
-        if rate == 0 || passed < rate {
-            return;
-        }
-        let due_ms = (passed.saturating_mul(1000) / rate).saturating_sub(1000);
-        let mut pause = pin!(rt::sleep_until(self.began_ms + due_ms + 1));
+        let Some(due_ms) = self.due_ms(passed, rate) else { return };
+        let mut pause = pin!(rt::sleep_until(due_ms));
         poll_fn(|cx| match self.client.poll_wake(cx, Client::leaves) {
             Poll::Ready(()) => Poll::Ready(()),
             Poll::Pending => pause.as_mut().poll(cx),
@@ -241,14 +271,14 @@ impl Relay {
         let tally = self.client.tally();
         match end {
             End::Done => self.log_end(s, "done"),
-            End::TimedOut if tally.is_answered() => self.log_end(s, "timed out"),
-            End::TimedOut => {
+            End::TimedOut { owes: false } => self.log_end(s, "timed out"),
+            End::TimedOut { owes: true } => {
                 s.log_error(format_args!("upstream timed out{TIMED_OUT} while proxying connection"));
                 s.status = BAD_GATEWAY;
                 self.failed = true;
             }
             End::Server(..) if tally.is_done() => self.log_end(s, "done"),
-            End::Server(..) | End::Closing | End::Leaves => {}
+            End::Server(..) | End::Lost(..) | End::Closing | End::Leaves => {}
             End::Client(error) => {
                 s.log_at(
                     Level::Info,
@@ -272,6 +302,12 @@ impl Relay {
             s.log_plain(format_args!("udp {how}, packets from/to client:{requests}/{responses}, {counts}"));
         }
     }
+}
+
+/// What the log says of a call that has failed.
+fn failed(error: &io::Error, call: &str) -> String {
+    let doing = if call == "recv" { "reading from upstream" } else { "sending to upstream" };
+    format!("{call}() failed{} while proxying and {doing}", Errno(error))
 }
 
 /// The server has not answered.

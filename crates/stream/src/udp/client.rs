@@ -62,8 +62,10 @@ pub(crate) struct Backend {
     pub delays: bool,
     /// Bytes sent.
     pub sent: Cell<u64>,
-    /// Why the last datagram could not be sent.
+    /// Why the last datagram could not be sent, if that speaks of the backend.
     pub error: RefCell<Option<io::Error>>,
+    /// Else: why, and how many could not.
+    pub lost: RefCell<Option<(io::Error, u64)>>,
 }
 
 impl Client {
@@ -139,7 +141,7 @@ impl Client {
             if !backend.send(&bytes) {
                 self.push(Waiting { bytes, proxy: None });
             }
-            if self.tally.get().is_done() || backend.error.borrow().is_some() {
+            if self.tally.get().is_done() || backend.has_failed() {
                 self.wake();
             }
             return;
@@ -172,6 +174,11 @@ impl Client {
             drop(queue.pop());
         }
         sent
+    }
+
+    /// How many datagrams wait.
+    pub(crate) fn waiting(&self) -> u64 {
+        self.queue.borrow().len() as u64
     }
 
     /// The datagrams that wait.
@@ -246,6 +253,11 @@ impl Client {
         self.count(|tally| tally.responses += datagrams);
     }
 
+    /// Counts datagrams that could not be sent to the backend.
+    pub(crate) fn lost(&self, datagrams: u64) {
+        self.count(|tally| tally.lost += datagrams);
+    }
+
     /// Sends as many datagrams to the client as there is room for at once. Those that are sent leave the batch.
     pub(crate) fn try_send(&self, batch: &mut Vec<Datagram>) -> io::Result<()> {
         while !batch.is_empty() {
@@ -292,6 +304,11 @@ impl Client {
 }
 
 impl Backend {
+    /// Whether a datagram could not be sent.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.error.borrow().is_some() || self.lost.borrow().is_some()
+    }
+
     /// Sends a datagram; false if it has to wait for room.
     pub(crate) fn send(&self, bytes: &[u8]) -> bool {
         self.socket.set_recv_timeout(Some(self.timeout_ms));
@@ -304,6 +321,7 @@ impl Backend {
             None => bytes,
         };
         // An error may be that of an earlier datagram, which the backend's machine has refused: this one hasn't been sent then.
+        let mut lost = None;
         for _ in 0..2 {
             match self.socket.try_send(&mut [Transmit::new(bytes)]) {
                 Ok(_) => {
@@ -311,12 +329,28 @@ impl Backend {
                     return true;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+                Err(error) if is_lost(&error) => lost = Some(error),
                 Err(error) => drop(self.error.borrow_mut().replace(error)),
             }
+        }
+        if let Some(error) = lost {
+            let before = self.lost.take().map_or(0, |(_, before)| before);
+            self.lost.replace(Some((error, before + 1)));
         }
         true
     }
 }
+
+/// Whether an error says nothing of the backend: the datagram is too long, or the kernel has no memory for it. Then it is
+/// lost, as it may be on its way. Clients choose the length, so it must not make the backend a failed one.
+fn is_lost(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(TOO_LONG | NO_BUFFERS | NO_MEMORY))
+}
+
+/// The code of the error that a datagram is too long.
+pub(crate) const TOO_LONG: i32 = 90;
+const NO_MEMORY: i32 = 12;
+const NO_BUFFERS: i32 = 105;
 
 /// A buffer of these bytes.
 pub(super) fn filled(bytes: &[u8]) -> Buf {

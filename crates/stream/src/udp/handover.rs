@@ -66,7 +66,7 @@ pub(crate) fn give(relay: Relay, s: Box<StreamSession>, batch: &[Datagram]) -> O
         let mut outgoing = port.outgoing.borrow_mut();
         let to_heir = outgoing.entry(heir).or_default();
         to_heir.push((state(&relay, &s, backend, batch).encode(), fd));
-        to_heir.len() == MAX_FDS
+        to_heir.len() >= MAX_FDS
     };
     if is_full {
         post(&port);
@@ -98,9 +98,9 @@ fn state(relay: &Relay, s: &StreamSession, backend: &Backend, batch: &[Datagram]
     }
 }
 
-/// Sends what has been gathered of a socket's sessions.
+/// Sends what has been gathered of a socket's sessions. They come back if the successors have gone meanwhile.
 pub(super) fn post(port: &Port) {
-    let Some(to) = port.stream().worker.successors.get() else { return };
+    let Some(to) = port.stream().worker.successors.last() else { return };
     let Some(listen) = port.listen_addr().map(common::handover::format::encode_addr) else { return };
     for (heir, all) in port.outgoing.take() {
         let (states, fds): (Vec<Secret>, Vec<OwnedFd>) = all.into_iter().unzip();
@@ -168,6 +168,7 @@ fn resume(stream: &Rc<Stream>, port: &Rc<Port>, state: UdpState, fd: OwnedFd) {
         delays: state.rates[0] > 0,
         sent: Cell::new(to_backend),
         error: RefCell::default(),
+        lost: RefCell::default(),
     });
     let batch = state.batch.iter().map(|bytes| {
         let (bytes, from) = (filled(bytes), client.key().peer.clone());
@@ -191,3 +192,83 @@ fn resume(stream: &Rc<Stream>, port: &Rc<Port>, state: UdpState, fd: OwnedFd) {
 }
 
 const VERSION: u8 = 1;
+
+#[cfg(test)]
+mod tests {
+    use std::net::{SocketAddr, UdpSocket as Plain};
+
+    use engine::cycle::{ConfSource, Program};
+    use engine::embedded;
+    use engine::handover::Handover;
+    use rt::UdpOptions;
+
+    use super::*;
+    use crate::app::StreamApp;
+    use crate::session::state::SessionState;
+    use crate::udp::{Expected, Tally};
+
+    fn plain() -> (Plain, SocketAddr) {
+        let socket = Plain::bind("127.0.0.1:0").expect("a port is free");
+        socket.set_nonblocking(true).expect("it is ours");
+        let addr = socket.local_addr().expect("it is bound");
+        (socket, addr)
+    }
+
+    /// The state of a session in which a datagram waits for the backend.
+    fn state(listen: SocketAddr, client: SocketAddr) -> UdpState {
+        UdpState {
+            session: SessionState::new(listen.into(), client.into()),
+            from: client.into(),
+            to: None,
+            bound: true,
+            headers: false,
+            tally: Tally { requests: 1, expected: Expected { requests: 0, responses: Some(1) }, ..Tally::default() },
+            client_bytes: [5, 0],
+            backend_bytes: [0, 0],
+            timeouts_ms: [60_000, 60_000],
+            header: None,
+            rates: [0, 0],
+            age_ms: 0,
+            first_ms: None,
+            failed: false,
+            queued: vec![b"waits".to_vec()],
+            batch: Vec::new(),
+            group: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_nobody_takes_goes_on_here() {
+        let (own, listen) = plain();
+        let (to_backend, client) = (plain().0, plain().1);
+        let (backend, addr) = plain();
+        to_backend.connect(addr).expect("it is on this machine");
+        let text = format!("daemon off; stream {{ server {{ listen {listen} udp; proxy_pass {addr}; }} }} events {{}}");
+        let folder = std::env::temp_dir().join("");
+        let mut program = Program::new(vec![Box::new(crate::Module)], folder, ConfSource::BuiltIn("test", text));
+        program.error_log = "/dev/null".into();
+        let cycle = embedded::load(&program, None).expect("a configuration");
+        let runtime = embedded::runtime(&cycle, rt::Driver::default()).expect("a loop");
+        runtime.block_on(async {
+            let app = cycle.apps.iter().find_map(|app| app.as_any()?.downcast_ref::<StreamApp>());
+            let stream = &app.expect("the configuration has it").stream;
+            let socket = UdpSocket::new(own.into(), UdpOptions::default()).expect("a place");
+            Port::open(stream, 0, Rc::new(socket), None);
+            let port = stream.worker.ports.borrow().first().expect("it was opened").clone();
+            // The successors have gone.
+            let nobody = Handover::new(Rc::default(), (0, 0), cycle.apps.clone(), false);
+            stream.worker.successors.set(&nobody);
+            port.outgoing.borrow_mut().insert(None, vec![(state(listen, client).encode(), to_backend.into())]);
+            post(&port);
+            assert_eq!(port.clients().len(), 1, "the session is here again");
+            let mut bytes = [0; 9];
+            let mut received = backend.recv(&mut bytes);
+            let end = rt::now_ms() + 10_000;
+            while received.is_err() && rt::now_ms() < end {
+                rt::sleep(1).await;
+                received = backend.recv(&mut bytes);
+            }
+            assert_eq!(received.ok().and_then(|length| bytes.get(..length)), Some(&b"waits"[..]));
+        });
+    }
+}

@@ -11,8 +11,8 @@ mod state;
 mod tally;
 mod told;
 
-pub(crate) use client::Backend;
 pub use client::Client;
+pub(crate) use client::{Backend, TOO_LONG};
 pub use listen::ListenParameters;
 pub use port::{End, Port};
 pub(crate) use tally::{Expected, Tally};

@@ -214,7 +214,7 @@ impl Port {
         self.stream.sockets.get(self.listen).map(|socket| socket.address(|| Some(self.local(key))))
     }
 
-    /// Begins a session.
+    /// Begins a session, as far as it needn't wait.
     fn begin(self: &Rc<Self>, address: Rc<Address>, key: Key, proxy: Option<ProxyHeader>, bytes: Buf) {
         let client = self.add(key, address.own.headers, true);
         client.begin(bytes.len());
@@ -222,7 +222,8 @@ impl Port {
         let mut s = StreamSession::new(&self.stream, address, Link::Datagrams(End(client)), peer);
         s.base.proxy = proxy.map(Box::new);
         s.first = bytes.freeze();
-        rt::spawn(session::serve(Box::new(s)));
+        // At once: it may be over before the client's next datagram, which may have come already, or have its backend.
+        rt::spawn_now(session::serve(Box::new(s)));
     }
 
     /// A client; `binds`: whose further datagrams belong to its session from now on.

@@ -62,7 +62,7 @@ impl UdpState {
             out.list(tag, pair.map(u64::to_le_bytes));
         }
         out.list(14, &self.header).number(15, self.age_ms).some(16, self.first_ms).flag(17, self.failed);
-        out.list(19, &self.queued).list(20, &self.batch).bytes(18, &self.group);
+        out.list(19, &self.queued).list(20, &self.batch).number(21, self.tally.lost).bytes(18, &self.group);
         out.finish()
     }
 
@@ -86,6 +86,8 @@ impl UdpState {
             tally: Tally {
                 requests: fields.number(6)?,
                 responses: fields.number(7)?,
+                // Older programs don't count them.
+                lost: fields.number(21).unwrap_or(0),
                 expected: Expected { requests: fields.number(8)?, responses: fields.number(9) },
             },
             client_bytes: pair(10)?,
@@ -117,7 +119,7 @@ mod tests {
             to: Some([127, 0, 0, 2].into()),
             bound: true,
             headers: true,
-            tally: Tally { requests: 3, responses: 2, expected: Expected { requests: 0, responses: Some(1) } },
+            tally: Tally { requests: 3, responses: 2, lost: 1, expected: Expected { requests: 0, responses: Some(1) } },
             client_bytes: [30, 20],
             backend_bytes: [20, 30],
             timeouts_ms: [600_000, 5],

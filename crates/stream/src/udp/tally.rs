@@ -17,6 +17,8 @@ pub(crate) struct Tally {
     pub requests: u64,
     /// Those of the backend. One that could not be received, because the backend's machine refuses, counts too.
     pub responses: u64,
+    /// Those of the client that could not be sent to the backend, which owes nothing for them.
+    pub lost: u64,
     /// What is expected.
     pub expected: Expected,
 }
@@ -27,9 +29,15 @@ impl Tally {
         self.expected.requests > 0 && self.requests >= self.expected.requests
     }
 
-    /// Whether no answer is owed.
-    pub(crate) fn is_answered(&self) -> bool {
-        self.expected.responses.is_none_or(|each| self.responses >= each.saturating_mul(self.requests))
+    /// Whether no answer is owed, nor will be for those that wait.
+    fn is_answered(&self) -> bool {
+        !self.owes(0)
+    }
+
+    /// Whether the backend owes answers; so many of the client's datagrams have been held back from it.
+    pub(crate) fn owes(&self, held_back: u64) -> bool {
+        let sent = self.requests.saturating_sub(self.lost).saturating_sub(held_back);
+        self.expected.responses.is_some_and(|each| self.responses < each.saturating_mul(sent))
     }
 
     /// Whether nothing more is expected from either side.
@@ -47,7 +55,7 @@ mod tests {
     fn sessions_end() {
         let check = |expected: (u64, Option<u64>), passed: (u64, u64), expect: [bool; 3]| {
             let expected = Expected { requests: expected.0, responses: expected.1 };
-            let tally = Tally { requests: passed.0, responses: passed.1, expected };
+            let tally = Tally { requests: passed.0, responses: passed.1, lost: 0, expected };
             assert_eq!([tally.is_full(), tally.is_answered(), tally.is_done()], expect, "{tally:?}");
         };
         // Without any expectation only time ends a session.
@@ -67,5 +75,22 @@ mod tests {
         check((2, Some(1)), (2, 1), [true, false, false]);
         check((2, Some(1)), (2, 2), [true, true, true]);
         check((0, Some(u64::MAX)), (2, 2), [false, false, false]);
+    }
+
+    #[test]
+    fn only_what_was_sent_is_owed() {
+        let check = |(requests, responses, lost): (u64, u64, u64), held_back: u64, expect: [bool; 2]| {
+            let tally = Tally { requests, responses, lost, expected: Expected { requests: 0, responses: Some(1) } };
+            assert_eq!([tally.owes(held_back), tally.is_done()], expect, "{tally:?}, {held_back}");
+        };
+        check((2, 1, 0), 0, [true, false]);
+        check((2, 1, 0), 1, [false, false]);
+        check((2, 0, 0), 1, [true, false]);
+        check((2, 1, 1), 0, [false, true]);
+        check((1, 0, 1), 0, [false, true]);
+        check((3, 0, 1), 1, [true, false]);
+        check((1, 0, 2), 3, [false, true]);
+        let any = Tally { requests: 1, ..Tally::default() };
+        assert!(!any.owes(0) && !any.is_done());
     }
 }

@@ -205,5 +205,12 @@ pub fn restore_request(http: &Rc<Http>, conn: Connection, state: RequestState) -
     r.response.status = 101;
     r.response.content_type = state.content_type.map(Bytes::from);
     state.fields.into_iter().for_each(|(name, value)| r.response.headers.push(name, value));
+    count_again(&mut r);
     r
+}
+
+/// Has the limits of its location count a request that comes from another worker.
+fn count_again(r: &mut Request) {
+    let location = r.location.clone();
+    location.handlers.preaccess.iter().for_each(|handler| handler.again(r));
 }
