@@ -254,6 +254,23 @@ fn a_crashed_worker_is_replaced() {
 }
 
 #[test]
+fn a_reload_waits_for_workers_that_die_at_their_start() {
+    let server = Server::start("early", ONE);
+    let (_, old) = server.connect();
+    let file = server.path("dies");
+    fs::write(&file, "").expect("writes");
+    server.write_conf(&format!("{ONE} echo_dies {};", file.display()));
+    server.signal("HUP");
+    server.wait_for_log(&format!("worker process {old} exited with code 0"));
+    let log = server.log();
+    assert!(!file.exists() && log.contains("exited on signal 9"), "{log}");
+    assert!(!log.contains("no new worker process"), "{log}");
+    let (mut reader, new) = server.connect();
+    assert_ne!(new, old);
+    assert_eq!(echo(&mut reader, "x\n"), "x\n");
+}
+
+#[test]
 fn a_panic_costs_one_connection() {
     let server = Server::start("panic", ONE);
     let (mut other, worker) = server.connect();

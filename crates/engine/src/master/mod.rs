@@ -59,9 +59,9 @@ pub struct Master<'a> {
     again: bool,
     /// After WINCH there are to be no workers.
     no_accepting: bool,
-    /// Numbers of workers that died at their start, and when each is tried again.
+    /// What couldn't be forked or died at its start, and when each is tried again.
     respawns: Vec<(Instant, Kind)>,
-    /// How many died so since the last one that became ready.
+    /// How many failed so since the last start of all, or since one died that had been ready.
     early_deaths: u32,
     /// Who asked for a reload waits here for its outcome.
     answers: Option<Answers>,
@@ -246,6 +246,8 @@ impl<'a> Master<'a> {
     fn start_workers(&mut self) -> Born {
         crate::log!(log::current(), Notice, "start worker processes");
         self.respawns.clear();
+        // What others have died of these needn't.
+        self.early_deaths = 0;
         let cycle = self.cycle.clone();
         let workers = (0..cycle.core().worker_processes).map(Kind::Worker);
         workers.chain(helpers::wanted(&cycle).iter().copied()).find_map(|kind| {
@@ -270,6 +272,7 @@ impl<'a> Master<'a> {
             Ok(pair) => pair,
             Err(error) => {
                 crate::log!(log::current(), Alert, "socketpair() failed while spawning \"{what}\"{}", Errno(&error));
+                self.try_later(kind);
                 return None;
             }
         };
@@ -287,6 +290,7 @@ impl<'a> Master<'a> {
             }
             Err(error) => {
                 crate::log!(log::current(), Alert, "fork() failed while spawning \"{what}\"{}", Errno(&error));
+                self.try_later(kind);
                 None
             }
         }
@@ -455,15 +459,22 @@ impl<'a> Master<'a> {
         let Some(deadline) = self.handover else { return };
         let generation = self.generation;
         let new: Vec<&Child> = self.table.iter().filter(|child| child.generation == generation).collect();
-        let works = |child: &&Child| matches!(child.kind, Kind::Worker(_));
-        if !new.iter().any(works) && self.cycle.core().worker_processes > 0 {
+        let workers = || new.iter().filter(|child| matches!(child.kind, Kind::Worker(_)));
+        let (is_ready, is_late) = (workers().any(|child| child.ready), Instant::now() >= deadline);
+        // One that died at its start, or couldn't be forked, is about to be started again.
+        let is_due = self.respawns.iter().any(|(_, kind)| matches!(kind, Kind::Worker(_)));
+        let is_none = workers().count() == 0 && !is_due && self.cycle.core().worker_processes > 0;
+        // They may take long to start, but these keep dying: nobody leaves for them.
+        let is_vain = is_late && !is_ready && self.early_deaths > 0;
+        if is_none || is_vain {
             self.handover = None;
+            self.respawns.clear();
             let message = "no new worker process has started, the old ones go on";
             crate::log!(log::current(), Alert, "{message}");
             self.answer(Err(message));
             return;
         }
-        if new.iter().all(|child| child.ready) || Instant::now() >= deadline {
+        if !is_due && new.iter().all(|child| child.ready) || is_late {
             self.handover = None;
             self.give_up_retired();
             self.cycle.steer_datagrams();
@@ -542,10 +553,18 @@ impl<'a> Master<'a> {
             self.early_deaths = 0;
             return self.start_child(child.kind);
         }
+        self.try_later(child.kind);
+        None
+    }
+
+    /// What couldn't be started, or died before it was ready, is started later, and each time later still.
+    fn try_later(&mut self, kind: Kind) {
+        if !kind.respawns() {
+            return;
+        }
         let wait = EARLY_WAIT * 2u32.pow(self.early_deaths.min(MAX_DOUBLINGS));
         self.early_deaths += 1;
-        self.respawns.push((Instant::now() + wait, child.kind));
-        None
+        self.respawns.push((Instant::now() + wait, kind));
     }
 
     /// The new master is gone, this one is the only one again.
@@ -584,7 +603,7 @@ impl<'a> Master<'a> {
         }
     }
 
-    /// Starts again, later and later, what died before it was ready.
+    /// Starts what is due to be tried again.
     fn respawn(&mut self) -> Born {
         if self.stage != Stage::Running || self.no_accepting {
             self.respawns.clear();
