@@ -61,7 +61,7 @@ async fn all_are_answered() {
     rt::sleep(15).await;
     assert_eq!(done.get(), 0);
     let (new, _socket) = start();
-    socket.stop().await;
+    socket.stop(1000).await;
     while old.busy() > 0 {
         rt::sleep(1).await;
     }
