@@ -21,7 +21,7 @@ conf::table! {
     /// Whether there is something to be kept on disk.
     "echo_cache" in Context::MAIN, Args::FLAG, default none,
         also(parse_cache);
-    /// A file: a worker that finds it at its start removes it and is killed.
+    /// A file: a worker that finds it at its start is killed.
     "echo_dies" in Context::MAIN, Args::exactly(1), default none,
         also(parse_dies);
 }
