@@ -19,7 +19,7 @@ fn server() -> SockAddr {
 
 /// An application and the socket that it has been given.
 fn start() -> (Rc<Echo>, Rc<UdpSocket>) {
-    let (app, socket) = (Rc::new(Echo::new(Vec::new(), false)), Rc::new(sim::bind(server())));
+    let (app, socket) = (Rc::new(Echo::new(Vec::new(), false, None)), Rc::new(sim::bind(server())));
     app.clone().datagrams(0, socket.clone(), None);
     (app, socket)
 }
@@ -61,7 +61,7 @@ async fn all_are_answered() {
     rt::sleep(15).await;
     assert_eq!(done.get(), 0);
     let (new, _socket) = start();
-    socket.stop().await;
+    socket.stop(1000).await;
     while old.busy() > 0 {
         rt::sleep(1).await;
     }

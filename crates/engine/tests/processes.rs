@@ -254,6 +254,78 @@ fn a_crashed_worker_is_replaced() {
 }
 
 #[test]
+fn a_reload_waits_for_workers_that_die_at_their_start() {
+    let server = Server::start("early", ONE);
+    let (_, old) = server.connect();
+    let file = begin_deadly_reload(&server);
+    fs::remove_file(file).expect("removes");
+    server.wait_for_log(&format!("worker process {old} exited with code 0"));
+    assert!(!server.log().contains("no new worker process"), "{}", server.log());
+    let (mut reader, new) = server.connect();
+    assert_ne!(new, old);
+    assert_eq!(echo(&mut reader, "x\n"), "x\n");
+}
+
+/// A reload to a configuration whose workers die at their start as long as this file is there.
+fn begin_deadly_reload(server: &Server) -> PathBuf {
+    let file = server.path("dies");
+    fs::write(&file, "").expect("writes");
+    server.write_conf(&format!("{ONE} echo_dies {};", file.display()));
+    server.signal("HUP");
+    server.wait_for_log("exited on signal 9");
+    file
+}
+
+#[test]
+fn a_reload_whose_workers_keep_dying_is_given_up() {
+    let server = Server::start("vain", ONE);
+    let (mut reader, old) = server.connect();
+    begin_deadly_reload(&server);
+    server.wait_for_log("no new worker process has started, the old ones go on");
+    assert_eq!(echo(&mut reader, "x\n"), "x\n");
+    kill(old, "KILL");
+    server.wait_for_log(&format!("worker process {old} exited on signal 9"));
+    // One of the configuration before: those of the other would die.
+    let (mut reader, new) = server.connect();
+    assert_ne!(new, old);
+    assert_eq!(echo(&mut reader, "y\n"), "y\n");
+    server.write_conf(ONE);
+    server.signal("HUP");
+    server.wait_for_log(&format!("worker process {new} exited with code 0"));
+    assert_eq!(echo(&mut server.connect().0, "z\n"), "z\n");
+}
+
+#[test]
+fn a_quit_ends_a_reload() {
+    let server = Server::start("quit", ONE);
+    let (_, old) = server.connect();
+    begin_deadly_reload(&server);
+    server.signal("QUIT");
+    server.wait_for_log(&format!("worker process {old} exited with code 0"));
+    let (log, pid) = (server.log(), server.path("nginx.pid"));
+    assert!(!log.contains("no new worker process"), "{log}");
+    wait_for("the pid file to go", || !pid.exists());
+    assert!(server.wait().success());
+}
+
+#[test]
+fn an_upgrade_begins_after_a_reload() {
+    let server = Server::start("after", ONE);
+    wait_for("the worker", || server.accepts());
+    let file = begin_deadly_reload(&server);
+    server.signal("USR2");
+    server.wait_for_log("changing binary\n");
+    fs::remove_file(file).expect("removes");
+    let new = || fs::read_to_string(server.path("nginx.pid")).ok()?.trim().parse().ok();
+    wait_for("another master", || new().is_some_and(|pid: u32| pid != server.child.id()));
+    let _new = Ends(new().expect("a master"));
+    let log = server.log();
+    let (before, _) = log.split_once("start new binary process").expect("it was started");
+    let (_, since) = before.rsplit_once("exited on signal 9").expect("one has died");
+    assert!(since.contains("start worker process "), "the reload was over: {log}");
+}
+
+#[test]
 fn a_panic_costs_one_connection() {
     let server = Server::start("panic", ONE);
     let (mut other, worker) = server.connect();

@@ -1,10 +1,11 @@
 //! Datagrams.
 
 use std::cell::Cell;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::pin::pin;
 use std::task::{Context, Poll};
 
 use buf::Buf;
@@ -17,7 +18,7 @@ use crate::driver::Kind;
 use crate::slots::{Slot, flag};
 use crate::stream::{closing, prepare};
 use crate::timers::Tick;
-use crate::{ConnectOptions, Event, Gate};
+use crate::{ConnectOptions, Event, Gate, sleep};
 
 /// A socket for datagrams: UDP, or those of a unix socket.
 ///
@@ -438,12 +439,15 @@ impl UdpSocket {
         Poll::Pending
     }
 
-    /// Ends receiving, and returns when it has ended: what is in the kernel's queue now is still received, then `recv`
-    /// fails with an error that [`crate::is_closing`] knows. Sending goes on.
+    /// Ends receiving, and returns when it has ended: what is in the kernel's queue is still received, then `recv` fails with
+    /// an error that [`crate::is_closing`] knows. Sending goes on.
+    ///
+    /// It ends after so many milliseconds at the latest: a queue may be filled as fast as it is emptied, and
+    /// perhaps nobody comes for what is in it.
     ///
     /// What comes later is left to the other processes that share the socket. Where only one of them is woken for a
     /// datagram it may have been this one, for the last; so it looks once more after it has ceased to be woken.
-    pub async fn stop(&self) {
+    pub async fn stop(&self, within_ms: u64) {
         self.with(|slot| {
             slot.flags |= flag::ENDED;
             self.core.backend.borrow_mut().pause(self.slot, slot);
@@ -451,7 +455,16 @@ impl UdpSocket {
         // The ring is told at once.
         self.core.look();
         self.wake_receiver();
-        poll_fn(|cx| self.over.poll_since(cx, 0)).await;
+        let mut late = pin!(sleep(within_ms));
+        poll_fn(|cx| match self.over.poll_since(cx, 0) {
+            Poll::Pending => late.as_mut().poll(cx),
+            Poll::Ready(_) => Poll::Ready(()),
+        })
+        .await;
+        if self.over.count() == 0 {
+            self.over.notify();
+            self.wake_receiver();
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use std::future::Future;
 use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use each::{KERNEL, each_of, pin_timeout};
 use os::SockAddr;
@@ -371,7 +372,7 @@ fn a_stopped_one_takes_what_waits_and_no_more() {
                 }
             }
         });
-        server.stop().await;
+        server.stop(1000).await;
         assert_eq!(got.borrow().len(), 70);
         send(&client, b"later").await;
         sleep(10).await;
@@ -409,7 +410,7 @@ fn one_that_is_held_sends_and_receives_later() {
         assert!(got.borrow().is_empty(), "it waits, and the datagram too");
         server.release();
         sleep(20).await;
-        server.stop().await;
+        server.stop(1000).await;
         assert_eq!(got.borrow().iter().map(|one| one.bytes.to_vec()).collect::<Vec<_>>(), [b"early"]);
     });
     // Stopped before it was released it leaves all to others.
@@ -428,7 +429,7 @@ fn one_that_is_held_sends_and_receives_later() {
             }
         });
         yield_now().await;
-        server.stop().await;
+        server.stop(1000).await;
         yield_now().await;
         assert!(ended.get());
     });
@@ -442,8 +443,33 @@ fn one_that_waits_is_stopped() {
         let receiver = server.clone();
         spawn(async move { assert!(is_closing(&receiver.recv(&mut Vec::new()).await.expect_err("it is over"))) });
         sleep(3).await;
-        server.stop().await;
+        server.stop(1000).await;
         drop((server, to));
+    });
+}
+
+#[test]
+fn one_that_is_never_empty_is_stopped_in_time() {
+    each_real(async || {
+        let server = Rc::new(UdpSocket::new(bound(&addr("127.0.0.1:0")), UdpOptions::default()).expect("a socket"));
+        let client = client(&server.local_addr().expect("an address")).await;
+        let flood = async move |count: usize| send_all(&client, &mut vec![Transmit::new(b"x"); count]).await;
+        flood(70).await;
+        let (receiver, got, ended) = (server.clone(), Rc::new(Cell::new(0)), Rc::new(Cell::new(false)));
+        let (count, end, start) = (got.clone(), ended.clone(), Instant::now());
+        spawn(async move {
+            let mut batch = Vec::new();
+            while let Ok(()) = receiver.recv(&mut batch).await {
+                assert!(start.elapsed() < Duration::from_secs(5), "it goes on and on");
+                count.set(count.get() + batch.len());
+                // As many come as are received at a time: there are always some.
+                flood(batch.drain(..).count()).await;
+            }
+            end.set(true);
+        });
+        server.stop(20).await;
+        sleep(5).await;
+        assert!(ended.get() && got.get() > 70, "{} {}", ended.get(), got.get());
     });
 }
 
@@ -474,7 +500,7 @@ fn whoever_shares_it_takes_what_others_leave() {
         for (n, socket) in sockets.iter().enumerate() {
             send(&client, b"x").await;
             if n < 7 {
-                socket.stop().await;
+                socket.stop(1000).await;
             }
             let taken = || counts.borrow().iter().sum::<usize>();
             while taken() < n + 1 {

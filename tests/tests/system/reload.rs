@@ -2,7 +2,8 @@
 //! pid file, and what a crash leaves behind.
 
 use std::fs;
-use std::net::TcpListener;
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -60,6 +61,52 @@ fn the_outcome_of_a_single_process_is_told() {
     let (done, text) = reload(&server);
     assert!(!done && text.contains("none/a.log\" failed (2: No such file or directory)"), "{text}");
     assert_eq!(server.get("/").text(), "two");
+}
+
+/// The only worker, if it is another one than this.
+fn another(server: &Server, old: u32) -> Option<u32> {
+    let [worker] = server.children()[..] else { return None };
+    (worker != old).then_some(worker)
+}
+
+/// Differs from nginx: a reload whose workers can't start leaves nobody who serves
+#[test]
+fn workers_that_cannot_start_replace_nobody() {
+    let listens = |kind: &str| site(&format!("unix:%%DIR%%/{kind}.sock"), "x");
+    let old = site("127.0.0.1:%%PORT%%", "one") + &listens("old");
+    let mut server = Setup::whole(&whole("", &old)).start();
+    server.quiet();
+    let first = server.children()[0];
+    let message = "no new worker process has started, the old ones go on";
+    server.configure(&whole("working_directory /nowhere/at/all;", &old));
+    let (done, text) = reload(&server);
+    assert!(!done && text.contains(message), "{text}");
+    let new = site("127.0.0.1:%%PORT%% reuseport", "two") + &site("127.0.0.1:%%PORT_new%%", "two") + &listens("new");
+    let main = "worker_processes 3; working_directory /nowhere/at/all; error_log new.log;";
+    server.configure(&whole(main, &new).replace("pid nginx.pid", "pid new.pid"));
+    server.signal(Signal::HUP);
+    server.wait(|s| s.read("new.log").contains(message), message);
+    let address = SocketAddr::from(([127, 0, 0, 1], server.port_of("PORT_new")));
+    let refuses = || {
+        TcpStream::connect_timeout(&address, Duration::from_millis(100))
+            .is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+    };
+    server.wait(|_| refuses(), "the end of the new address");
+    assert_eq!((server.children(), server.get("/").text().as_str()), (vec![first], "one"));
+    let exists = |name: &str| server.folder().path().join(name).exists();
+    assert_eq!(["nginx.pid", "new.pid", "old.sock", "new.sock"].map(exists), [true, false, true, false]);
+    // The configuration before is in force: of it are those who come after the dead.
+    rustix::process::kill_process(pid_of(first), Signal::KILL).expect("kills");
+    server.wait(|s| another(s, first).is_some(), "another worker");
+    assert_eq!(server.get("/").text(), "one");
+    server.read_until("error.log", "exited on signal 9");
+    server.configure(&whole("", &site("127.0.0.1:%%PORT%%", "three")));
+    assert_eq!(reload(&server), (true, String::new()));
+    server.wait(|s| s.get("/").text() == "three", "the new workers' answers");
+}
+
+fn pid_of(pid: u32) -> rustix::process::Pid {
+    rustix::process::Pid::from_raw(pid as i32).expect("not 0")
 }
 
 fn descriptors(server: &Server) -> Vec<String> {

@@ -1,6 +1,7 @@
 //! The smallest application.
 
 use std::cell::Cell;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::rc::Rc;
 
@@ -14,12 +15,14 @@ pub(crate) struct Echo {
     listens: Vec<Listen>,
     busy: Cell<usize>,
     cache: bool,
+    dies: Option<PathBuf>,
 }
 
 impl Echo {
-    /// One for these sockets; with `cache`, there is something to be kept on disk.
-    pub(crate) fn new(listens: Vec<Listen>, cache: bool) -> Echo {
-        Echo { listens, busy: Cell::new(0), cache }
+    /// One for these sockets; with `cache`, there is something to be kept on disk. A worker that finds the file `dies` at
+    /// its start is killed.
+    pub(crate) fn new(listens: Vec<Listen>, cache: bool, dies: Option<PathBuf>) -> Echo {
+        Echo { listens, busy: Cell::new(0), cache, dies }
     }
 }
 
@@ -44,7 +47,11 @@ impl App for Echo {
         self.listens.clone()
     }
 
-    fn start_worker(self: Rc<Self>, _: &WorkerContext) {}
+    fn start_worker(self: Rc<Self>, _: &WorkerContext) {
+        if self.dies.as_ref().is_some_and(|file| file.exists()) {
+            let _ = os::process::kill(os::process::pid(), os::signal::SIGKILL);
+        }
+    }
 
     fn accept(self: Rc<Self>, _: usize, stream: rt::Stream, _: os::SockAddr) {
         let serving = Serving::new(self);

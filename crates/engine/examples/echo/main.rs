@@ -21,6 +21,18 @@ conf::table! {
     /// Whether there is something to be kept on disk.
     "echo_cache" in Context::MAIN, Args::FLAG, default none,
         also(parse_cache);
+    /// A file: a worker that finds it at its start is killed.
+    "echo_dies" in Context::MAIN, Args::exactly(1), default none,
+        also(parse_dies);
+}
+
+/// The file that a worker dies of.
+#[derive(Default)]
+struct Dies(Option<PathBuf>);
+
+fn parse_dies(_: &mut EchoRaw, loader: &mut Loader<'_>, directive: &Directive) -> conf::Result<()> {
+    loader.store.entry::<Dies>().0 = Some(directive.arg(0).lossy().into_owned().into());
+    Ok(())
 }
 
 /// Whether the cache processes are wanted.
@@ -59,7 +71,8 @@ impl Module for EchoModule {
     fn build(&self, loader: &mut Loader<'_>, _: &BuildContext<'_>) -> conf::Result<Option<Rc<dyn App>>> {
         let listens = std::mem::take(&mut loader.store.entry::<Listens>().0);
         let cache = loader.store.entry::<Cached>().0;
-        Ok(Some(Rc::new(Echo::new(listens, cache))))
+        let dies = loader.store.entry::<Dies>().0.take();
+        Ok(Some(Rc::new(Echo::new(listens, cache, dies))))
     }
 }
 

@@ -183,7 +183,7 @@ pub(crate) fn open_all(wanted: Vec<(usize, usize, Listen)>, opening: &Opening<'_
     let opened = open_with_patience(&all, opening, &flags);
     flags.restore();
     if opened {
-        all.iter().for_each(|listening| settle(listening, opening));
+        all.iter().for_each(|listening| settle(listening, opening.old, opening.reporter));
         return Some(all);
     }
     let new = all.into_iter().filter(|listening| !listening.sockets.borrow().is_empty()).collect::<Vec<_>>();
@@ -374,10 +374,10 @@ impl Flags {
     }
 }
 
-/// Gives an inherited socket the options that it is to have now.
-fn settle(listening: &Listening, opening: &Opening<'_>) {
+/// Gives a socket that is in `old` too the options that it is to have now.
+pub(crate) fn settle(listening: &Listening, old: &[Listening], reporter: &Reporter) {
     let listen = &listening.listen;
-    let Some(old) = opening.old.iter().find(|other| other.is_same(listen)) else { return };
+    let Some(old) = old.iter().find(|other| other.is_same(listen)) else { return };
     for fd in listening.sockets.borrow().iter().map(|fd| fd.as_raw_fd()) {
         if !listen.addr.is_unix() && socket::is_reuseport(fd) != listen.options.reuseport {
             let _ = socket::set_reuseport(fd, listen.options.reuseport);
@@ -385,7 +385,7 @@ fn settle(listening: &Listening, opening: &Opening<'_>) {
         if old.listen.options != listen.options
             && let Err(error) = socket::configure(fd, &listen.options, true)
         {
-            opening.reporter.say(Level::Alert, &message(listen, &error));
+            reporter.say(Level::Alert, &message(listen, &error));
         }
     }
 }

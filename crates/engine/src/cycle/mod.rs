@@ -233,6 +233,17 @@ impl Cycle {
         next.retired.replace(listening::unwanted(&[&self.listening[..], &older].concat(), &next.listening));
     }
 
+    /// No worker of this cycle could start, and the one before goes on: what the opening of this one has changed outside of
+    /// the process is as it was. What waits in a socket that only this one had is lost with it.
+    pub(crate) fn withdrawn(&self, before: &Cycle, kept: &dyn Fn(&Path) -> bool, reporter: &Reporter) {
+        if self.core().pid != before.core().pid {
+            let _ = pid_file::remove(&self.core().pid);
+        }
+        listening::remove_files(&self.listening, &before.listening, kept);
+        listening::retire(&listening::unwanted(&self.listening, &before.listening));
+        before.listening.iter().for_each(|listening| listening::settle(listening, &self.listening, reporter));
+    }
+
     /// All sockets that the next cycle may inherit. A unix socket that isn't wanted has lost its file for good.
     fn open_sockets(&self) -> Vec<Listening> {
         let retired = self.retired.borrow();

@@ -15,12 +15,14 @@ pub(crate) struct Watch {
     next: Option<Instant>,
     /// Workers have what was before.
     stale: bool,
+    /// They couldn't be replaced.
+    owed: bool,
 }
 
 impl Watch {
     /// For a cycle that comes into force.
     pub(crate) fn new(cycle: &Cycle) -> Watch {
-        Watch { next: next(cycle).map(|wait| Instant::now() + wait), stale: false }
+        Watch { next: next(cycle).map(|wait| Instant::now() + wait), stale: false, owed: false }
     }
 
     /// The time of the next look.
@@ -31,9 +33,14 @@ impl Watch {
     /// Looks, if it is time to.
     pub(crate) fn look(&mut self, cycle: &Cycle) {
         if self.next.is_some_and(|next| Instant::now() >= next) {
-            self.stale |= look(cycle);
+            self.stale |= look(cycle) | std::mem::take(&mut self.owed);
             self.next = next(cycle).map(|wait| Instant::now() + wait);
         }
+    }
+
+    /// Workers couldn't be replaced: that is tried again after the next look.
+    pub(crate) fn put_off(&mut self) {
+        self.owed = true;
     }
 
     /// Whether workers are to be replaced; asked by who does that.

@@ -4,6 +4,7 @@
 
 pub mod answers;
 pub mod process_table;
+mod reload;
 pub mod systemd;
 pub mod upgrade;
 
@@ -19,11 +20,11 @@ use os::signal::{SIGKILL, SIGQUIT, SIGTERM, SIGUSR1, SignalFd};
 
 use self::answers::Answers;
 use self::process_table::{Child, Kind, MAX_PROCESSES, ProcessTable, State};
+use self::reload::Change;
 use crate::channel::{Channel, Message};
 use crate::cycle::watch::Watch;
-use crate::cycle::{Cycle, Program, Purpose};
+use crate::cycle::{Cycle, Program};
 use crate::handover::link::Offer;
-use crate::log::report::Reporter;
 use crate::log::{self, Errno};
 use crate::personality::personality;
 use crate::signals::{self, Action};
@@ -51,17 +52,21 @@ pub struct Master<'a> {
     table: ProcessTable,
     /// Whether the process runs in the background.
     daemon: bool,
+    /// Which generation of workers is that of the cycle.
     generation: u64,
+    /// The number of the last generation that was started: none is used twice.
+    newest: u64,
     stage: Stage,
-    /// After a reload: when the old workers are told to quit, ready successors or not.
-    handover: Option<Instant>,
-    /// Another reload was asked for meanwhile: it begins when that is done, so that generations can't pile up.
-    again: bool,
+    /// A generation of workers is about to take the place of another.
+    change: Option<Change>,
+    /// What was asked for meanwhile: it begins when that is done, so that generations can't pile up, and what another
+    /// program gets is settled.
+    later: Vec<Action>,
     /// After WINCH there are to be no workers.
     no_accepting: bool,
-    /// Numbers of workers that died at their start, and when each is tried again.
+    /// What couldn't be forked or died at its start, and when each is tried again.
     respawns: Vec<(Instant, Kind)>,
-    /// How many died so since the last one that became ready.
+    /// How many failed so since the last start of all, or since one died that had been ready.
     early_deaths: u32,
     /// Who asked for a reload waits here for its outcome.
     answers: Option<Answers>,
@@ -105,9 +110,10 @@ impl<'a> Master<'a> {
             table,
             daemon,
             generation: 0,
+            newest: 0,
             stage: Stage::Running,
-            handover: None,
-            again: false,
+            change: None,
+            later: Vec::new(),
             no_accepting: false,
             respawns: Vec::new(),
             early_deaths: 0,
@@ -147,14 +153,16 @@ impl<'a> Master<'a> {
                 return Some(birth);
             }
         }
-        if self.handover.is_none() {
+        if self.change.is_none() {
             self.answers.iter().for_each(Answers::collect);
         }
         self.listen();
         self.table.deliver();
-        self.hand_over();
-        if self.again && self.handover.is_none() && self.stage == Stage::Running {
-            return self.reconfigure();
+        if let Some(birth) = self.hand_over() {
+            return Some(birth);
+        }
+        if let Some(birth) = self.catch_up() {
+            return Some(birth);
         }
         if self.stage == Stage::Running
             && let Some(birth) = self.look()
@@ -175,10 +183,28 @@ impl<'a> Master<'a> {
         }
     }
 
+    /// Does what was put off while generations changed.
+    fn catch_up(&mut self) -> Born {
+        while self.change.is_none() && self.stage == Stage::Running && !self.later.is_empty() {
+            let action = self.later.remove(0);
+            if let Some(birth) = self.act(action, 0) {
+                return Some(birth);
+            }
+        }
+        None
+    }
+
+    fn put_off(&mut self, action: Action) {
+        if !self.later.contains(&action) {
+            self.later.push(action);
+        }
+    }
+
     fn act(&mut self, action: Action, signal: i32) -> Born {
         match action {
             Action::Terminate => self.terminate(),
             Action::Quit if self.stage == Stage::Running => {
+                self.take_over(Err(TOLD_TO_END));
                 self.stage = Stage::Quitting;
                 self.note_stopping();
                 // From now on connections are refused instead of waiting in vain.
@@ -190,12 +216,15 @@ impl<'a> Master<'a> {
                 self.answer(Err("the worker processes were started again, the configuration was not read"));
                 return self.roll_back();
             }
-            Action::Reconfigure if self.stage == Stage::Running && self.handover.is_some() => self.again = true,
+            Action::Reconfigure | Action::ChangeBinary if self.stage == Stage::Running && self.change.is_some() => {
+                self.put_off(action);
+            }
             Action::Reconfigure if self.stage == Stage::Running => return self.reconfigure(),
             Action::Reopen => self.reopen(),
             Action::NoAccept if self.stage == Stage::Running => {
                 self.no_accepting = true;
-                self.again = false;
+                self.later.retain(|action| *action != Action::Reconfigure);
+                self.take_over(Err(TOLD_TO_END));
                 self.send_away();
             }
             Action::Reap => return self.reap(),
@@ -215,7 +244,7 @@ impl<'a> Master<'a> {
     fn wait(&self) {
         let mut fds = vec![PollFd::new(self.signals.as_fd().as_raw_fd(), os::poll::IN)];
         // Who asks while a reload is under way asks for the next one.
-        let answers = self.answers.iter().filter(|_| self.handover.is_none());
+        let answers = self.answers.iter().filter(|_| self.change.is_none());
         fds.extend(answers.map(|answers| PollFd::new(answers.descriptor(), os::poll::IN)));
         fds.extend(self.offer.iter().map(|offer| PollFd::new(offer.descriptor(), os::poll::IN)));
         fds.extend(self.table.iter().filter_map(Child::interest).map(|(fd, hear, tell)| {
@@ -232,7 +261,8 @@ impl<'a> Master<'a> {
         let look = self.watch.next().filter(|_| self.stage == Stage::Running);
         let unreleased = self.unreleased.iter().map(|(at, _)| *at);
         let release = unreleased.chain(self.orphans.iter().map(|(at, _)| *at)).min();
-        let deadline = [self.handover, terminating, respawn, look, release].into_iter().flatten().min();
+        let change = self.change.as_ref().map(|change| change.until);
+        let deadline = [change, terminating, respawn, look, release].into_iter().flatten().min();
         let timeout = deadline.map_or(-1, |at| at.saturating_duration_since(Instant::now()).as_millis() as i32 + 1);
         if let Err(error) = os::poll::poll(&mut fds, timeout)
             && error.kind() != io::ErrorKind::Interrupted
@@ -246,6 +276,8 @@ impl<'a> Master<'a> {
     fn start_workers(&mut self) -> Born {
         crate::log!(log::current(), Notice, "start worker processes");
         self.respawns.clear();
+        // What others have died of these needn't.
+        self.early_deaths = 0;
         let cycle = self.cycle.clone();
         let workers = (0..cycle.core().worker_processes).map(Kind::Worker);
         workers.chain(helpers::wanted(&cycle).iter().copied()).find_map(|kind| {
@@ -270,6 +302,7 @@ impl<'a> Master<'a> {
             Ok(pair) => pair,
             Err(error) => {
                 crate::log!(log::current(), Alert, "socketpair() failed while spawning \"{what}\"{}", Errno(&error));
+                self.try_later(kind);
                 return None;
             }
         };
@@ -287,6 +320,7 @@ impl<'a> Master<'a> {
             }
             Err(error) => {
                 crate::log!(log::current(), Alert, "fork() failed while spawning \"{what}\"{}", Errno(&error));
+                self.try_later(kind);
                 None
             }
         }
@@ -322,6 +356,7 @@ impl<'a> Master<'a> {
             return;
         }
         let wait = FIRST_WAIT;
+        self.take_over(Err(TOLD_TO_END));
         self.note_stopping();
         self.stage = Stage::Terminating { next: Instant::now() + wait, wait };
         self.tell(|_| true, &Message::Terminate, SIGTERM);
@@ -336,47 +371,6 @@ impl<'a> Master<'a> {
         let wait = wait * 2;
         self.stage = Stage::Terminating { next: Instant::now() + wait, wait };
         self.tell(|_| true, &Message::Terminate, if wait > LAST_WAIT { SIGKILL } else { SIGTERM });
-    }
-
-    fn reconfigure(&mut self) -> Born {
-        crate::log!(log::current(), Notice, "reconfiguring");
-        self.again = false;
-        self.answers.iter().for_each(Answers::collect);
-        systemd::reloading();
-        let reporter = Reporter::running(self.cycle.log.clone());
-        let Some(cycle) = Cycle::load(self.program, Purpose::Run, Some(&self.cycle), &reporter) else {
-            self.answers.iter().for_each(|answers| answers.answer(Err(&reporter.heard())));
-            systemd::ready("the last reload failed, the configuration before it is running");
-            return None;
-        };
-        let old = std::mem::replace(&mut self.cycle, cycle);
-        old.replaced_by(&self.cycle, &|file| self.keeps(file));
-        drop(old);
-        self.cycle.redirect_stderr();
-        self.watch = Watch::new(&self.cycle);
-        self.no_accepting = false;
-        self.replace_workers()
-    }
-
-    /// Starts a generation of workers; the one before leaves once that works.
-    fn replace_workers(&mut self) -> Born {
-        self.generation += 1;
-        if let Some(birth) = self.start_workers() {
-            return Some(birth);
-        }
-        self.handover = Some(Instant::now() + HANDOVER);
-        None
-    }
-
-    /// Files have changed that workers don't read themselves: others take over that were born with them.
-    fn look(&mut self) -> Born {
-        self.watch.look(&self.cycle);
-        // Without workers there is nobody to replace, and those that come know it.
-        if self.handover.is_some() || !self.watch.take_stale() || self.no_accepting {
-            return None;
-        }
-        crate::log!(log::current(), Notice, "worker processes are replaced, the configuration is not read");
-        self.replace_workers()
     }
 
     /// The new binary isn't what was hoped for, or is gone: workers of the running configuration again.
@@ -450,36 +444,6 @@ impl<'a> Master<'a> {
         }
     }
 
-    /// After a reload: once all new workers accept (or have had time enough), the old ones are told to quit.
-    fn hand_over(&mut self) {
-        let Some(deadline) = self.handover else { return };
-        let generation = self.generation;
-        let new: Vec<&Child> = self.table.iter().filter(|child| child.generation == generation).collect();
-        let works = |child: &&Child| matches!(child.kind, Kind::Worker(_));
-        if !new.iter().any(works) && self.cycle.core().worker_processes > 0 {
-            self.handover = None;
-            let message = "no new worker process has started, the old ones go on";
-            crate::log!(log::current(), Alert, "{message}");
-            self.answer(Err(message));
-            return;
-        }
-        if new.iter().all(|child| child.ready) || Instant::now() >= deadline {
-            self.handover = None;
-            self.give_up_retired();
-            self.cycle.steer_datagrams();
-            self.tell(|child| child.generation < generation, &Message::Quit, SIGQUIT);
-            self.answer(Ok(()));
-        }
-    }
-
-    /// Sockets that only older workers had get no further connections, unless another master may listen on them too.
-    fn give_up_retired(&self) {
-        match self.program.inherited.parent_lives() {
-            true => drop(self.cycle.retired.take()),
-            false => self.cycle.give_up_retired(),
-        }
-    }
-
     /// Tells who asked for the reload what came of it.
     fn answer(&self, outcome: Result<(), &str>) {
         let message = outcome.map_err(|message| format!("{}: [alert] {message}\n", personality().name));
@@ -497,7 +461,9 @@ impl<'a> Master<'a> {
 
     fn reopen(&mut self) {
         crate::log!(log::current(), Notice, "reopening logs");
-        self.cycle.reopen_logs(self.cycle.owner().map(|owner| owner.user.uid));
+        for cycle in self.cycles() {
+            cycle.reopen_logs(cycle.owner().map(|owner| owner.user.uid));
+        }
         self.tell(|_| true, &Message::Reopen, SIGUSR1);
     }
 
@@ -526,7 +492,7 @@ impl<'a> Master<'a> {
         self.cycle.shared.accept.release_dead(pid);
         // After others who wait for a lock there is no use in trying.
         let (killed, later) = (exit != Exit::Code(0), !self.unreleased.is_empty());
-        if !self.cycle.zones.release_dead(pid, killed && !later) || (killed && later) {
+        if !self.release_dead(pid, killed && !later) || (killed && later) {
             self.unreleased.push((Instant::now() + RELEASE_WAIT, pid));
         }
         if exit == Exit::Code(FATAL) {
@@ -542,10 +508,18 @@ impl<'a> Master<'a> {
             self.early_deaths = 0;
             return self.start_child(child.kind);
         }
+        self.try_later(child.kind);
+        None
+    }
+
+    /// What couldn't be started, or died before it was ready, is started later, and each time later still.
+    fn try_later(&mut self, kind: Kind) {
+        if !kind.respawns() {
+            return;
+        }
         let wait = EARLY_WAIT * 2u32.pow(self.early_deaths.min(MAX_DOUBLINGS));
         self.early_deaths += 1;
-        self.respawns.push((Instant::now() + wait, child.kind));
-        None
+        self.respawns.push((Instant::now() + wait, kind));
     }
 
     /// The new master is gone, this one is the only one again.
@@ -577,14 +551,24 @@ impl<'a> Master<'a> {
         let now = Instant::now();
         while let Some(at) = self.unreleased.iter().position(|(at, _)| *at <= now) {
             let (_, pid) = self.unreleased.swap_remove(at);
-            if !self.cycle.zones.release_dead(pid, true) {
+            if !self.release_dead(pid, true) {
                 self.unreleased.push((Instant::now() + RELEASE_WAIT, pid));
                 return;
             }
         }
     }
 
-    /// Starts again, later and later, what died before it was ready.
+    /// Takes back what a process that has ended held in zones: whether that is done.
+    fn release_dead(&self, pid: i32, killed: bool) -> bool {
+        self.cycles().all(|cycle| cycle.zones.release_dead(pid, killed))
+    }
+
+    /// The cycle, and the one before as long as that may come into force again; the newest last.
+    fn cycles(&self) -> impl Iterator<Item = &Rc<Cycle>> {
+        self.change.iter().filter_map(Change::before).chain([&self.cycle])
+    }
+
+    /// Starts what is due to be tried again.
     fn respawn(&mut self) -> Born {
         if self.stage != Stage::Running || self.no_accepting {
             self.respawns.clear();
@@ -624,6 +608,8 @@ fn note_exit(what: &str, pid: i32, exit: Exit) {
     }
 }
 
+/// What came of a reload if all workers were sent away meanwhile.
+const TOLD_TO_END: &str = "the worker processes were told to end before all new ones had started";
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LAST_WAIT: Duration = Duration::from_millis(1000);
 /// How soon a zone that somebody keeps locked is tried again, and orphans are looked at.
@@ -631,5 +617,3 @@ const RELEASE_WAIT: Duration = Duration::from_secs(5);
 /// The wait before the first new start of a worker that died at its start; it doubles each time.
 const EARLY_WAIT: Duration = Duration::from_millis(100);
 const MAX_DOUBLINGS: u32 = 7;
-/// How long the old workers wait for their successors.
-const HANDOVER: Duration = Duration::from_secs(5);

@@ -462,8 +462,7 @@ impl Accepting {
         self.datagrams.set(self.datagrams.get() + 1);
         stopped(&self.stop_datagrams).await;
         if let Some(socket) = socket.upgrade() {
-            // An application that doesn't come for them isn't waited for.
-            first_of(socket.stop(), rt::sleep(LAST_ARRIVALS_MS)).await;
+            socket.stop(LAST_ARRIVALS_MS).await;
         }
         self.datagrams.set(self.datagrams.get() - 1);
     }
@@ -619,7 +618,7 @@ const QUIT_POLL_MS: u64 = 20;
 /// How soon a channel that was full is tried again.
 const FULL_POLL_MS: u64 = 1;
 /// How long a worker that leaves goes on accepting from a socket that nobody else accepts from: connections whose
-/// handshake had begun end up there. As long it waits for an application to receive its last datagrams.
+/// handshake had begun end up there. As long an application may receive its last datagrams.
 const LAST_ARRIVALS_MS: u64 = 500;
 /// How long connections may take to notice that they are over.
 const LAST_WORDS_MS: u64 = 100;
