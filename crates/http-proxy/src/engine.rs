@@ -89,6 +89,8 @@ async fn ask(b: &Backend, r: &mut Request) -> Flow<'static> {
     if let Some(status) = b.protocol.refuses(r) {
         return Flow::Status(status);
     }
+    // Another backend may have had it.
+    r.body.settle();
     let streamed = match b.streams_now(r) {
         Ok(streamed) => streamed,
         Err(fault) => return fault.into(),

@@ -13,7 +13,7 @@ use http::HttpProto;
 use http::config::core::EVERYWHERE;
 use http::exchange::Exchange;
 use http::request::Request;
-use wire::h1::{KnownHeader, Method};
+use wire::h1::{HeaderSpan, KnownHeader, Method};
 
 conf::table! {
     /// The parameters that applications get.
@@ -149,6 +149,9 @@ impl Params {
     /// The client's fields, those of one name joined.
     fn write_fields(&self, r: &Request, exchange: &Exchange, mut name: Vec<u8>, block: &mut Vec<u8>) {
         let fields = &r.line.headers;
+        if fields.len() > FEW {
+            return self.write_many_fields(r, exchange, block);
+        }
         for (n, field) in fields.iter().enumerate() {
             let own = field.name.of(&r.head);
             if !exchange.passes(field.known)
@@ -161,23 +164,59 @@ impl Params {
             if self.replaced.contains(&name) {
                 continue;
             }
-            let value = field.value.of(&r.head);
-            let mut more =
-                fields.iter().skip(n + 1).filter(|other| same_parameter(other.name.of(&r.head), own)).peekable();
-            if more.peek().is_none() {
-                (self.encode)(&name, value, block);
-                continue;
-            }
-            let separator: &[u8] = if field.known == KnownHeader::Cookie { b"; " } else { b", " };
-            let mut joined = value.to_vec();
-            for other in more {
-                joined.extend_from_slice(separator);
-                joined.extend_from_slice(other.value.of(&r.head));
-            }
-            (self.encode)(&name, &joined, block);
+            let more = fields.iter().skip(n + 1).filter(|other| same_parameter(other.name.of(&r.head), own));
+            self.write_joined(r, &name, field, more, block);
         }
     }
+
+    /// The same for many: a thousand fields aren't compared each with each.
+    fn write_many_fields(&self, r: &Request, exchange: &Exchange, block: &mut Vec<u8>) {
+        let fields = &r.line.headers;
+        let named = |field: &HeaderSpan| {
+            let mut name = Vec::new();
+            parameter_name(field.name.of(&r.head), &mut name);
+            name
+        };
+        let names: Vec<Vec<u8>> = fields.iter().map(named).collect();
+        let mut order: Vec<usize> = (0..fields.len()).collect();
+        order.sort_by_key(|n| &names[*n]);
+        let mut groups: Vec<&[usize]> = order.chunk_by(|one, other| names[*one] == names[*other]).collect();
+        groups.sort_unstable();
+        for group in groups {
+            let [first, more @ ..] = group else { continue };
+            let (name, field) = (&names[*first], &fields[*first]);
+            if exchange.passes(field.known) && !self.replaced.contains(name) {
+                self.write_joined(r, name, field, more.iter().map(|n| &fields[*n]), block);
+            }
+        }
+    }
+
+    /// A parameter of a field, and of further ones that have the same.
+    fn write_joined<'a>(
+        &self,
+        r: &Request,
+        name: &[u8],
+        field: &HeaderSpan,
+        more: impl Iterator<Item = &'a HeaderSpan>,
+        block: &mut Vec<u8>,
+    ) {
+        let value = field.value.of(&r.head);
+        let mut more = more.peekable();
+        if more.peek().is_none() {
+            return (self.encode)(name, value, block);
+        }
+        let separator: &[u8] = if field.known == KnownHeader::Cookie { b"; " } else { b", " };
+        let mut joined = value.to_vec();
+        for other in more {
+            joined.extend_from_slice(separator);
+            joined.extend_from_slice(other.value.of(&r.head));
+        }
+        (self.encode)(name, &joined, block);
+    }
 }
+
+/// As many fields are compared each with each.
+const FEW: usize = 32;
 
 /// The template of the default `HTTP_HOST`, which all locations share.
 fn host(loader: &mut Loader<'_>) -> Result<Rc<Template>> {

@@ -25,8 +25,8 @@ pub(super) struct Sending {
     blocked: bool,
     /// The whole request was given to the kernel. What the protocol has to say by itself may follow.
     done: bool,
-    /// The body, while it is small: for `$request_body`.
-    kept: Option<Vec<Piece>>,
+    /// The body and its length, while it is small: for `$request_body`.
+    kept: Option<(Vec<Piece>, usize)>,
     /// The backend takes no more.
     broken: bool,
     /// Why that is so.
@@ -44,7 +44,7 @@ pub(super) enum Obstacle {
 impl Sending {
     /// Begins with these bytes. `streamed`: the body follows as the client sends it. `done`: there is nothing to send.
     pub(super) fn new(chain: Chain, streamed: bool, done: bool) -> Sending {
-        Sending { chain, more: streamed, blocked: false, done, kept: Some(Vec::new()), broken: false, error: None }
+        Sending { chain, more: streamed, blocked: false, done, kept: Some((Vec::new(), 0)), broken: false, error: None }
     }
 
     /// Whether everything was given to the kernel.
@@ -133,7 +133,7 @@ impl Sending {
             codec.body(part, !self.more, &mut self.chain);
         }
         if !self.more
-            && let Some(kept) = self.kept.take()
+            && let Some((kept, _)) = self.kept.take()
         {
             r.body.keep(kept);
         }
@@ -142,10 +142,12 @@ impl Sending {
 
     /// Keeps the body while it is no larger than `limit`.
     fn note(&mut self, data: &Bytes, limit: usize) {
-        if let Some(kept) = &mut self.kept {
-            append(kept, data.clone());
-            if kept.iter().map(Piece::len).sum::<u64>() > limit as u64 {
+        if let Some((kept, length)) = &mut self.kept {
+            *length += data.len();
+            if *length > limit {
                 self.kept = None;
+            } else {
+                append(kept, data.clone());
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Bodies of requests: when a client is told to go on, what is too large, what isn't a body, and what becomes of the
 //! connection.
 
+use e2e::frames::{DATA, END_HEADERS, END_STREAM, HEADERS, POST, Raw, field, frame, request};
 use e2e::{Backend, Connection, Server, Setup};
 
 /// A server with a location for each way that a body goes, and a backend that sends back what it got.
@@ -180,4 +181,49 @@ fn extensions_and_trailers_of_any_length_are_dropped() {
     }
     let passed = backend.requests();
     assert!(passed.iter().all(|r| matches!(&r.body[..], b"hello" | b"5\r\nhello\r\n0\r\n\r\n")), "{passed:?}");
+}
+
+/// Differs from nginx: is announced with its length to the backend of an `error_page`
+#[test]
+fn a_body_that_is_lost_is_an_empty_one() {
+    let first = Backend::start(|_| b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n".to_vec());
+    let second = Backend::start(|r| {
+        let framing = r.field("Content-Length").or(r.field("Transfer-Encoding")).unwrap_or("none");
+        Backend::ok(&format!("{framing} {}", r.body.len()))
+    });
+    let (one, other) = (first.port, second.port);
+    let server = Setup::http(&format!(
+        "server {{ listen 127.0.0.1:%%PORT%%; http2 on; client_body_buffer_size 1k; proxy_intercept_errors on;
+            proxy_http_version 1.1; client_max_body_size 1m;
+            location /streamed {{ proxy_request_buffering off; proxy_pass http://127.0.0.1:{one}; error_page 503 = @second; }}
+            location /again {{ proxy_request_buffering off; proxy_pass http://127.0.0.1:{one}; error_page 503 = @streamed; }}
+            location /whole {{ proxy_pass http://127.0.0.1:{one}; error_page 400 413 503 = @second; }}
+            location @second {{ proxy_pass http://127.0.0.1:{other}; }}
+            location @streamed {{ proxy_request_buffering off; proxy_pass http://127.0.0.1:{other}; }} }}"
+    ))
+    .start();
+    let long = "x".repeat(100_000);
+    let length = format!("Content-Length: {}\r\n", long.len());
+    let chunks = format!("{:x}\r\n{long}\r\n0\r\n\r\n", long.len());
+    for (target, fields, body, expect) in [
+        ("/streamed", &*length, &*long, "0 0"),
+        ("/again", &length, &long, "0 0"),
+        ("/streamed", "Transfer-Encoding: chunked\r\n", &chunks, "0 0"),
+        ("/again", "Transfer-Encoding: chunked\r\n", &chunks, "0 0"),
+        // One that is kept goes to both.
+        ("/streamed", "Content-Length: 5\r\n", "short", "5 5"),
+        ("/again", "Transfer-Encoding: chunked\r\n", "5\r\nshort\r\n0\r\n\r\n", "5 5"),
+        ("/whole", &length, &long, "100000 100000"),
+    ] {
+        assert_eq!(ask(&server, target, fields, body).response().text(), expect, "{target} {fields}");
+    }
+    // Streams that are shorter or longer than they say.
+    for sent in [10, 2000] {
+        let mut raw = Raw::on(server.port());
+        let block = [request(POST, "/whole"), field("content-length", "1000")].concat();
+        raw.send(&frame(HEADERS, END_HEADERS, 1, &block));
+        raw.send(&frame(DATA, END_STREAM, 1, &vec![b'x'; sent]));
+        let frames = raw.until(DATA);
+        assert_eq!(String::from_utf8_lossy(&frames.last().expect("it was found").3), "0 0", "{sent}");
+    }
 }

@@ -154,6 +154,9 @@ fn parameters() {
         get("/", "X-A: 1\r\nCookie: a\r\nX-A: 2\r\nCookie: b\r\nEmpty:\r\nHas_Under: x\r\n"),
         "HTTP_HOST=h:99\nHTTP_X_A=1, 2\nHTTP_COOKIE=a; b\nHTTP_EMPTY=\nHTTP_CONNECTION=close\n"
     );
+    let many: String = (0..100).map(|n| format!("N{}: {n}\r\n", n % 50)).collect();
+    let joined: String = (0..50).map(|n| format!("HTTP_N{n}={n}, {}\n", n + 50)).collect();
+    assert_eq!(get("/", &many), format!("HTTP_HOST=h:99\n{joined}HTTP_CONNECTION=close\n"));
     assert_eq!(get("/own", "X-A: 1\r\n"), "A=b\nHTTP_X_A=c\nEMPTY=\nA=again\nHTTP_HOST=h:99\nHTTP_CONNECTION=close\n");
     assert_eq!(get("/alone", "X-A: 1\r\n"), "HTTP_HOST=h:99\n");
     for (target, script, info) in [

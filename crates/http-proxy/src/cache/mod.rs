@@ -444,6 +444,10 @@ impl Look<'_> {
         let mut fill = self.fill(sought, now);
         (fill.ticket, fill.stale) = (ticket, Some(stored.clone()));
         if may_be_stale && conf.cache_background_update {
+            if has_too_many_updates(r) {
+                // Dropping the fill gives the lock back.
+                return self.answer(r, &stored, Status::Updating);
+            }
             return self.update_in_background(r, fill, &stored);
         }
         Next::Ask(Some(fill), Status::Expired)
@@ -466,6 +470,13 @@ impl Look<'_> {
             Err(fault) => Next::Answer(fault.into()),
         }
     }
+}
+
+/// Whether no further update is begun in the background: nobody waits for them, so that a client can begin as many as there are
+/// stored responses that aren't fresh. A quarter of the connections is left to them.
+fn has_too_many_updates(r: &Request) -> bool {
+    let counts = rt::connections();
+    r.http.worker.apart.get() >= (counts.active + counts.free) / 4
 }
 
 /// Prepares the exchange with the backend for what is to be stored.

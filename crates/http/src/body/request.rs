@@ -270,6 +270,23 @@ impl RequestBody {
         self.declared = Some(0);
     }
 
+    /// Whether a part of it has been taken that nobody can give back: passed on to a backend, or lost when reading it failed.
+    fn is_spent(&self) -> bool {
+        self.buffered.is_none() && (self.received > 0 || self.is_refused())
+    }
+
+    /// A body of which a part is lost becomes an empty one. Whoever is asked next must not be told of a length that doesn't
+    /// come, nor take the rest for the whole.
+    pub fn settle(&mut self) {
+        if self.is_spent() {
+            if !self.is_done() {
+                self.refuse();
+            }
+            self.declared = Some(0);
+            self.keep(Vec::new());
+        }
+    }
+
     /// Whether the client closed its side before the end of the body.
     pub fn client_gone(&self) -> bool {
         self.rest == Remainder::Missing
@@ -632,12 +649,9 @@ impl Request {
     }
 
     async fn read_whole(&mut self, in_file: BodyInFile) -> Result<(), Fault> {
+        // The error page may come from a backend, which gets no body then.
+        self.body.settle();
         if self.body.buffered.is_some() {
-            return Ok(());
-        }
-        if self.body.is_refused() {
-            // The error page may come from a backend, which gets no body.
-            self.body.keep(Vec::new());
             return Ok(());
         }
         let core = self.location.core.clone();
@@ -783,7 +797,9 @@ pub fn append(pieces: &mut Vec<Piece>, data: Bytes) {
         *last = Bytes::from(joined);
         return;
     }
-    pieces.push(Piece::Bytes(data));
+    // One that fills less than a quarter of what is read at a time doesn't keep that; the first may be beside the head.
+    let copied = !pieces.is_empty() && data.len() < READ_SIZE / 4;
+    pieces.push(Piece::Bytes(if copied { Bytes::copy_from(&data) } else { data }));
 }
 
 #[cfg(test)]
