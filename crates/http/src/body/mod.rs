@@ -7,13 +7,13 @@ pub mod temp;
 
 use std::task::{Context, Poll};
 
-use buf::Chain;
+use buf::{Bytes, Chain, Piece};
 
 use crate::request::Request;
 use crate::response::headers::Headers;
 
 pub use pipeline::{Pipeline, Portion};
-pub use request::{Buffered, RequestBody, append};
+pub use request::{Buffered, RequestBody};
 
 /// The body of a response as its handler gives it.
 #[derive(Default)]
@@ -86,4 +86,19 @@ pub trait BodyFilter {
     fn poll_waiting(&mut self, _r: &mut Request, _cx: &mut Context<'_>, _out: &mut Chain) -> Poll<Result<(), Broken>> {
         Poll::Ready(Ok(()))
     }
+}
+
+/// Small pieces are joined: a body in many packets doesn't hold a buffer for each.
+pub fn append(pieces: &mut Vec<Piece>, data: Bytes) {
+    const SMALL: usize = 2048;
+    if let Some(Piece::Bytes(last)) = pieces.last_mut()
+        && last.len() + data.len() <= SMALL
+    {
+        let joined = [&last[..], &data[..]].concat();
+        *last = Bytes::from(joined);
+        return;
+    }
+    // One that fills less than a quarter of what is read at a time doesn't keep that; the first may be beside the head.
+    let copied = !pieces.is_empty() && data.len() < request::READ_SIZE / 4;
+    pieces.push(Piece::Bytes(if copied { Bytes::copy_from(&data) } else { data }));
 }

@@ -13,14 +13,14 @@ use wire::h1::{BodyFraming, ChunkEvent, ChunkedDecoder};
 use super::files::read_here;
 use super::pipeline::read_failed;
 use super::temp::{Gathered, TempError, TempFile};
-use super::{BodyFilter, Broken};
+use super::{BodyFilter, Broken, append};
 use crate::config::core::BodyInFile;
 use crate::fault::Fault;
 use crate::request::{Ending, Request};
 use crate::response::headers::Headers;
 
 /// The largest single read of a body.
-const READ_SIZE: usize = 16 << 10;
+pub(super) const READ_SIZE: usize = 16 << 10;
 /// How much of a body that is read whole an HTTP/2 client may send ahead.
 const WHOLE_WINDOW: usize = 1 << 20;
 
@@ -785,21 +785,6 @@ impl Request {
         }
         Ok(())
     }
-}
-
-/// Small pieces are joined: a body in many packets doesn't hold a buffer for each.
-pub fn append(pieces: &mut Vec<Piece>, data: Bytes) {
-    const SMALL: usize = 2048;
-    if let Some(Piece::Bytes(last)) = pieces.last_mut()
-        && last.len() + data.len() <= SMALL
-    {
-        let joined = [&last[..], &data[..]].concat();
-        *last = Bytes::from(joined);
-        return;
-    }
-    // One that fills less than a quarter of what is read at a time doesn't keep that; the first may be beside the head.
-    let copied = !pieces.is_empty() && data.len() < READ_SIZE / 4;
-    pieces.push(Piece::Bytes(if copied { Bytes::copy_from(&data) } else { data }));
 }
 
 #[cfg(test)]
