@@ -99,6 +99,6 @@ pub fn append(pieces: &mut Vec<Piece>, data: Bytes) {
         return;
     }
     // One that fills less than a quarter of what is read at a time doesn't keep that; the first may be beside the head.
-    let copied = !pieces.is_empty() && data.len() < request::READ_SIZE / 4;
+    let copied = !pieces.is_empty() && data.len() < 2 * SMALL;
     pieces.push(Piece::Bytes(if copied { Bytes::copy_from(&data) } else { data }));
 }

@@ -20,7 +20,7 @@ use crate::request::{Ending, Request};
 use crate::response::headers::Headers;
 
 /// The largest single read of a body.
-pub(super) const READ_SIZE: usize = 16 << 10;
+const READ_SIZE: usize = 16 << 10;
 /// How much of a body that is read whole an HTTP/2 client may send ahead.
 const WHOLE_WINDOW: usize = 1 << 20;
 
