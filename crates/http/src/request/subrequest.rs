@@ -51,6 +51,8 @@ pub struct SubRequest<'a> {
 pub(super) struct Family {
     /// How many subrequests there are at the moment.
     count: Cell<u32>,
+    /// The log was told that they are nested too deeply, or too many: once, since one page may ask for thousands.
+    told: Cell<bool>,
     /// What modules keep.
     slots: RefCell<Slots>,
     /// `$request_id`, once it has been read.
@@ -198,12 +200,14 @@ impl Request {
     /// A subrequest, without what it asks for.
     fn child(&mut self, uri: &[u8]) -> Result<(Box<Request>, Counted), Fault> {
         let family = self.family().clone();
-        if self.depth == MAX_DEPTH {
-            return Err(Fault::SubrequestCycle.log_with(self, &buf::text::encode(uri)));
-        }
-        let Some(counted) = Counted::new(&family) else {
-            return Err(Fault::TooManySubrequests.log_with(self, &buf::text::encode(uri)));
+        let room = match self.depth {
+            MAX_DEPTH => Err(Fault::SubrequestCycle),
+            _ => Counted::new(&family).ok_or(Fault::TooManySubrequests),
         };
+        let counted = room.map_err(|fault| match family.told.replace(true) {
+            false => fault.log_with(self, &buf::text::encode(uri)),
+            true => fault,
+        })?;
         self.know_local_addr();
         let mut child = Request::take_spare(&self.conn.address, &self.http);
         child.conn.clone_from(&self.conn);
