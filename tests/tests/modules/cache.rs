@@ -537,6 +537,28 @@ fn a_response_that_breaks_off_is_not_stored() {
     server.quiet();
 }
 
+/// What a failed condition replaces says nothing of the answer.
+#[test]
+fn a_failed_condition_takes_the_fields_with_it() {
+    let backend = counting();
+    let server = server(
+        &backend,
+        "location / { proxy_pass http://127.0.0.1:B; }
+         location /page { proxy_pass http://127.0.0.1:B; error_page 412 /e; }
+         location = /e { return 200 page; }",
+    );
+    let fields = "ETag:\"x\"&Cache-Control:max-age=60&Expires:never&Content-Disposition:attachment&X-Own:1";
+    for path in ["/stored", "/page"] {
+        let target = format!("{path}?{fields}");
+        assert_eq!(server.get(&target).field("X-Own"), Some("1"));
+        let failed = server.get_with(&target, "If-Match: \"y\"\r\n");
+        assert_eq!((failed.status, failed.text() == "page"), (412, path == "/page"), "{path}");
+        for name in ["ETag", "Cache-Control", "Expires", "Content-Disposition", "X-Own"] {
+            assert_eq!(failed.field(name), None, "{path}");
+        }
+    }
+}
+
 #[test]
 fn errors_are_remembered() {
     let backend = counting();
