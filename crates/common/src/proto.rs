@@ -1,6 +1,7 @@
 //! What http, stream and the like are to the modules that they share: [`Proto`] says where directives stand and what
 //! sessions are, [`Session`] what modules may ask of a session.
 
+use std::any::Any;
 use std::fmt;
 use std::ops::Deref;
 
@@ -104,6 +105,16 @@ pub trait Session: Facts + expr::vars::Session + 'static {
 
     /// The same, to be changed.
     fn store_mut(&mut self) -> &mut Store;
+
+    /// Whether it is a part of another one, which a client began.
+    fn is_subrequest(&self) -> bool {
+        false
+    }
+
+    /// Uses the state of a module for the client's session and all parts of it, made when first asked for.
+    fn with_family_slot<T: Any + Default, R>(&mut self, f: impl FnOnce(&mut T) -> R) -> R {
+        f(self.store_mut().slots.shared_entry())
+    }
 
     /// Makes the address that a trusted proxy names the client's, until the session ends.
     fn replace_peer(&mut self, client: SockAddr);

@@ -331,10 +331,12 @@ impl Filter {
             return None;
         }
         let name = self.conf.charset.as_ref()?;
-        if !self.conf.charset_types.has(content_type) || matches!(r.response.status, 301 | 302) {
-            return None;
-        }
-        if has_own && !(r.upstream.is_some() && self.conf.override_charset) {
+        // A backend that names a charset sends a text, whatever its type.
+        let concerned = match has_own {
+            true => r.upstream.is_some() && self.conf.override_charset,
+            false => self.conf.charset_types.has(content_type),
+        };
+        if !concerned || matches!(r.response.status, 301 | 302) {
             return None;
         }
         let destination = r.render_shared(&name.0);

@@ -277,13 +277,13 @@ impl HttpModule for LimitReq {
 }
 
 fn status(r: &mut Request, out: &mut Vec<u8>) -> bool {
-    let name = match r.find_lasting_slot::<Status>() {
-        None | Some(Status::None) => return false,
-        Some(Status::Passed) => "PASSED",
-        Some(Status::Delayed) => "DELAYED",
-        Some(Status::Rejected) => "REJECTED",
-        Some(Status::DelayedDryRun) => "DELAYED_DRY_RUN",
-        Some(Status::RejectedDryRun) => "REJECTED_DRY_RUN",
+    let name = match r.with_family_slot(|status: &mut Status| *status) {
+        Status::None => return false,
+        Status::Passed => "PASSED",
+        Status::Delayed => "DELAYED",
+        Status::Rejected => "REJECTED",
+        Status::DelayedDryRun => "DELAYED_DRY_RUN",
+        Status::RejectedDryRun => "REJECTED_DRY_RUN",
     };
     out.extend_from_slice(name.as_bytes());
     true
@@ -308,8 +308,8 @@ impl Handler for Limiter {
 impl Limiter {
     /// How a request continues. An error: after so many milliseconds.
     fn check(&self, r: &mut Request) -> std::result::Result<Flow<'static>, u64> {
-        // Once for a request, wherever it is redirected.
-        if r.find_lasting_slot::<Status>().is_some_and(|status| *status != Status::None) {
+        // Once for a client's request, wherever it is redirected, whatever subrequests it has.
+        if r.with_family_slot(|status: &mut Status| *status != Status::None) {
             return Ok(Flow::Next);
         }
         let conf = &*self.0;
@@ -317,7 +317,7 @@ impl Limiter {
         Ok(match judge(&conf.limits, r) {
             Verdict::Free => Flow::Next,
             Verdict::Passed => {
-                *r.lasting_slot() = Status::Passed;
+                keep(r, Status::Passed);
                 Flow::Next
             }
             Verdict::Full => refuse(r, conf),
@@ -330,18 +330,22 @@ impl Limiter {
                 let (excess, level) = (Thousandths(excess), lower(conf.log_level));
                 r.log_at(level, format_args!("delaying request{dry}, excess: {excess}, by zone \"{zone}\""));
                 if conf.dry_run {
-                    *r.lasting_slot() = Status::DelayedDryRun;
+                    keep(r, Status::DelayedDryRun);
                     return Ok(Flow::Next);
                 }
-                *r.lasting_slot() = Status::Delayed;
+                keep(r, Status::Delayed);
                 return Err(ms);
             }
         })
     }
 }
 
+fn keep(r: &mut Request, status: Status) {
+    r.with_family_slot(|known| *known = status);
+}
+
 fn refuse(r: &mut Request, conf: &LimitReqConf) -> Flow<'static> {
-    *r.lasting_slot() = if conf.dry_run { Status::RejectedDryRun } else { Status::Rejected };
+    keep(r, if conf.dry_run { Status::RejectedDryRun } else { Status::Rejected });
     if conf.dry_run { Flow::Next } else { Flow::Status(conf.status) }
 }
 

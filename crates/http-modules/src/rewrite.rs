@@ -532,9 +532,7 @@ impl RewriteOp {
             self.log(r, "matches");
         }
         let mut target = Vec::new();
-        let mut encoding = Encoding { always: self.redirect.is_some(), query: None };
-        encoding.render(r, &self.replacement, &mut target);
-        let query = encoding.query;
+        let query = render_encoded(r, &self.replacement, self.redirect.is_some(), &mut target);
         if let Some(status) = self.redirect {
             let escaped = std::mem::take(&mut target);
             wire::uri::unescape_redirect(&escaped, &mut target);
@@ -546,7 +544,7 @@ impl RewriteOp {
             r.response.status = status;
             return Ok(Applied::Redirected);
         }
-        let args = query.map(|at| target.split_off(at));
+        let args = query.filter(|at| *at < target.len()).map(|at| target.split_off(at));
         let kept = if self.keep_args { std::mem::take(&mut r.args) } else { Vec::new() };
         if !self.keep_args && !r.args.is_empty() {
             r.uri_source = UriSource::ServerWithArgs;
@@ -597,41 +595,41 @@ fn lossy(bytes: &[u8]) -> String {
 }
 
 /// Renders what rules store, compare and redirect to. Captures were decoded with the URI, so they are encoded again: in
-/// values (`set`, `if`) everywhere, in a replacement of `rewrite` in its query and in redirects. `return` has them as they
-/// are, as nginx does.
-struct Encoding {
-    always: bool,
-    /// Where the query starts in the rendered text, with its `?`. A `?` in a variable doesn't start it.
-    query: Option<usize>,
-}
-
-impl Encoding {
-    fn render(&mut self, r: &mut Request, template: &Template, out: &mut Vec<u8>) {
-        expr::vars::settled(template, r, out, |r, part, out| match part {
-            Part::Text(text) => {
-                self.query = self.query.or_else(|| Some(out.len() + memchr::memchr(b'?', text)?));
-                out.extend_from_slice(text);
-            }
-            Part::Variable(id) => {
-                r.variable(id, out);
-            }
-            Part::Capture(group) => {
-                let value = r.vars.captures.get(group).unwrap_or_default();
-                let encoded = self.always || self.query.is_some();
-                if encoded && (r.line.quoted_uri || r.line.plus_in_uri) {
-                    wire::uri::escape(wire::uri::Escape::Args, value, out);
-                } else {
-                    out.extend_from_slice(value);
+/// values (`set`, `if`) everywhere, in a replacement of `rewrite` in its query and in redirects (`always`). `return` has
+/// them as they are, as nginx does.
+///
+/// Returns where the query starts in the rendered text, with its `?`. A `?` in a variable doesn't start it.
+fn render_encoded(r: &mut Request, template: &Template, always: bool, out: &mut Vec<u8>) -> Option<usize> {
+    expr::vars::settled(template, r, out, |r, out| {
+        let mut query = None;
+        for part in template.parts() {
+            match part {
+                Part::Text(text) => {
+                    query = query.or_else(|| Some(out.len() + memchr::memchr(b'?', text)?));
+                    out.extend_from_slice(text);
+                }
+                Part::Variable(id) => {
+                    r.variable(id, out);
+                }
+                Part::Capture(group) => {
+                    let value = r.vars.captures.get(group).unwrap_or_default();
+                    let encoded = always || query.is_some();
+                    if encoded && (r.line.quoted_uri || r.line.plus_in_uri) {
+                        wire::uri::escape(wire::uri::Escape::Args, value, out);
+                    } else {
+                        out.extend_from_slice(value);
+                    }
                 }
             }
-        });
-    }
+        }
+        query
+    })
 }
 
 /// A value with its captures encoded again.
 fn encoded(r: &mut Request, template: &Template) -> Vec<u8> {
     let mut out = Vec::new();
-    Encoding { always: true, query: None }.render(r, template, &mut out);
+    render_encoded(r, template, true, &mut out);
     out
 }
 

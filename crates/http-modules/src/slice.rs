@@ -158,6 +158,9 @@ impl HeaderFilter for Slice {
     }
 }
 
+/// How much goes out at a time.
+const MOST_AT_ONCE: u64 = 64 << 10;
+
 /// The status that closes the connection: no response would be right.
 const CLOSE: u16 = 444;
 
@@ -322,8 +325,15 @@ impl BodyFilter for Slices {
                 }
             }
             match self.poll_slice(r, cx, out) {
-                Poll::Ready(Ok(true)) => self.response = None,
-                Poll::Ready(Ok(false)) => {}
+                Poll::Ready(Ok(end)) => {
+                    if end {
+                        self.response = None;
+                    }
+                    if out.len() >= MOST_AT_ONCE {
+                        // It goes out first, since stored slices never wait: the pipeline asks again after that.
+                        return Poll::Pending;
+                    }
+                }
                 Poll::Ready(Err(Broken)) => {
                     r.log_at(Level::Info, format_args!("a slice is missing, the connection is closed"));
                     return Poll::Ready(Err(Broken));

@@ -1,5 +1,6 @@
 //! HTTP as a protocol of the modules that it shares with others.
 
+use std::any::Any;
 use std::fmt;
 use std::ops::Deref;
 use std::path::PathBuf;
@@ -136,6 +137,14 @@ impl Session for Request {
 
     fn store_mut(&mut self) -> &mut Store {
         &mut self.vars
+    }
+
+    fn is_subrequest(&self) -> bool {
+        Request::is_subrequest(self)
+    }
+
+    fn with_family_slot<T: Any + Default, R>(&mut self, f: impl FnOnce(&mut T) -> R) -> R {
+        Request::with_family_slot(self, f)
     }
 
     fn replace_peer(&mut self, client: SockAddr) {

@@ -680,6 +680,28 @@ fn a_response_that_breaks_off_is_not_stored() {
     server.quiet();
 }
 
+/// What a failed condition replaces says nothing of the answer.
+#[test]
+fn a_failed_condition_takes_the_fields_with_it() {
+    let backend = counting();
+    let server = server(
+        &backend,
+        "location / { proxy_pass http://127.0.0.1:B; }
+         location /page { proxy_pass http://127.0.0.1:B; error_page 412 /e; }
+         location = /e { return 200 page; }",
+    );
+    let fields = "ETag:\"x\"&Cache-Control:max-age=60&Expires:never&Content-Disposition:attachment&X-Own:1";
+    for path in ["/stored", "/page"] {
+        let target = format!("{path}?{fields}");
+        assert_eq!(server.get(&target).field("X-Own"), Some("1"));
+        let failed = server.get_with(&target, "If-Match: \"y\"\r\n");
+        assert_eq!((failed.status, failed.text() == "page"), (412, path == "/page"), "{path}");
+        for name in ["ETag", "Cache-Control", "Expires", "Content-Disposition", "X-Own"] {
+            assert_eq!(failed.field(name), None, "{path}");
+        }
+    }
+}
+
 #[test]
 fn errors_are_remembered() {
     let backend = counting();
@@ -698,10 +720,9 @@ fn errors_are_remembered() {
     assert_eq!(ask(&server, "/dead").0, "HIT");
 }
 
-#[test]
-fn slices() {
-    let backend = Backend::start(|r| {
-        let whole = b"0123456789abcdef";
+/// A backend that has slices of this.
+fn sliced(whole: Vec<u8>) -> Backend {
+    Backend::start(move |r| {
         let range = r.field("Range").and_then(|range| range.strip_prefix("bytes=")?.split_once('-'));
         let Some((start, last)) = range else { return Backend::ok("whole") };
         let (start, last): (usize, usize) = (start.parse().unwrap(), last.parse().unwrap());
@@ -709,11 +730,17 @@ fn slices() {
         let tag =
             if r.line().contains("changing") { format!("ETag: \"{start}\"\r\n") } else { "ETag: \"e\"\r\n".into() };
         let head = format!(
-            "HTTP/1.1 206 Partial Content\r\n{tag}Content-Range: bytes {start}-{last}/16\r\nContent-Length: {}\r\n\r\n",
+            "HTTP/1.1 206 Partial Content\r\n{tag}Content-Range: bytes {start}-{last}/{}\r\nContent-Length: {}\r\n\r\n",
+            whole.len(),
             last + 1 - start
         );
         [head.as_bytes(), &whole[start..=last]].concat()
-    });
+    })
+}
+
+#[test]
+fn slices() {
+    let backend = sliced(b"0123456789abcdef".to_vec());
     let server = server(
         &backend,
         "slice 3; proxy_cache_key $uri$slice_range; proxy_cache_valid 200 206 1m; proxy_set_header Range $slice_range;
@@ -735,6 +762,29 @@ fn slices() {
     assert_eq!(server.get_with("/a", "If-None-Match: \"e\"\r\n").status, 304);
     let changed = server.connect().send("GET /changing HTTP/1.1\r\nHost: a\r\n\r\n").rest();
     assert!(!String::from_utf8_lossy(&changed).contains("012345"), "slices of different files don't make a whole");
+}
+
+/// Stored slices never wait; they are read as the client takes them.
+#[test]
+fn stored_slices_go_out_one_by_one() {
+    const SIZE: usize = 100 << 10;
+    const COUNT: usize = 300;
+    let whole: Vec<u8> = (0..SIZE * COUNT).map(|at| (at / 1000) as u8).collect();
+    let backend = sliced(whole.clone());
+    let mut server = server(
+        &backend,
+        "slice 100k; proxy_cache_key $uri$slice_range; proxy_cache_valid 200 206 1m; proxy_set_header Range $slice_range;
+         log_subrequest on; access_log %%DIR%%/slices.log;
+         location / { proxy_pass http://127.0.0.1:B; }",
+    );
+    let fetched = |server: &Server| server.read("slices.log").lines().count();
+    assert!(server.get("/a").body == whole, "the slices in their order");
+    server.wait(|server| fetched(server) == COUNT, "all slices are stored");
+    let mut client = server.connect();
+    let begun = client.send("GET /a HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").take(3 * SIZE);
+    let held = fetched(&server) - COUNT;
+    assert!(held < COUNT / 2, "{held} slices were taken for a client that has read three");
+    assert!([begun, client.rest()].concat().ends_with(&whole), "the slices in their order");
 }
 
 #[test]

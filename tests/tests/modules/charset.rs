@@ -105,6 +105,8 @@ fn charsets_of_backends() {
         let fields = match request.line().split(' ').nth(1) {
             Some("/named") => "Content-Type: text/html; charset=B\r\n",
             Some("/asks") => "Content-Type: text/html; charset=B\r\nX-Accel-Charset: A\r\n",
+            Some("/json") => "Content-Type: application/json; charset=B\r\n",
+            Some("/json/unnamed") => "Content-Type: application/json\r\n",
             Some("/asks/strange") => "Content-Type: text/html\r\nX-Accel-Charset: none\r\n",
             _ => "Content-Type: text/html\r\n",
         };
@@ -122,6 +124,10 @@ fn charsets_of_backends() {
         ("/", "text/html; charset=A", "XY"),
         ("/named", "text/html; charset=B", "XY"),
         ("/over/named", "text/html; charset=A", "YY"),
+        // `charset_types` is about responses that name none.
+        ("/over/json", "application/json; charset=A", "YY"),
+        ("/over/json/unnamed", "application/json", "XY"),
+        ("/json", "application/json; charset=B", "XY"),
         ("/asks", "text/html; charset=A", "YY"),
         ("/asks/strange", "text/html", "XY"),
         ("/deaf/asks", "text/html; charset=B", "XY"),

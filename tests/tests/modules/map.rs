@@ -28,6 +28,29 @@ fn lookups() {
     }
 }
 
+/// A regex isn't asked for an empty value; with `hostnames` it doesn't see the dot at the end.
+#[test]
+fn what_regexes_see() {
+    let regexes = "~^$ empty; ~\\.$ dot; ~^A\\.b$ host; ~.* any; default none;";
+    let server = Setup::http(&format!(
+        "map $http_x $plain {{ {regexes} }}
+         map $http_x $names {{ hostnames; {regexes} }}
+         server {{ listen 127.0.0.1:%%PORT%%; location / {{ return 200 $plain|$names; }} }}"
+    ))
+    .start();
+    for (field, text) in [
+        ("", "none|none"),
+        ("X:\r\n", "none|none"),
+        ("X: .\r\n", "dot|none"),
+        ("X: ..\r\n", "dot|dot"),
+        ("X: A.b\r\n", "host|host"),
+        ("X: A.b.\r\n", "dot|host"),
+        ("X: c.\r\n", "dot|any"),
+    ] {
+        assert_eq!(server.get_with("/", field).text(), text, "{field}");
+    }
+}
+
 #[test]
 fn variables() {
     let server = Setup::http(

@@ -1,5 +1,6 @@
 //! `mirror`: what copies are, and that nobody waits for them.
 
+use std::net::UdpSocket;
 use std::sync::{Mutex, mpsc};
 
 use e2e::{Backend, Setup};
@@ -99,12 +100,13 @@ fn nobody_waits_for_a_copy() {
 /// Differs from nginx: 4096 requests of the worker process go on without a client
 #[test]
 fn copies_are_bounded() {
-    // 128 copies of each request, none of which has its turn before the test is over.
-    let mirrors = "mirror /copy; ".repeat(128);
+    // 128 copies of each request, which wait for a name server that says nothing.
+    let silent = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    let (mirrors, resolver) = ("mirror /copy; ".repeat(128), silent.local_addr().expect("its address"));
     let mut server = Setup::http(&format!(
-        "limit_req_zone $server_port zone=slow:1m rate=1r/m;
+        "resolver {resolver};
          server {{ listen 127.0.0.1:%%PORT%%; root %%DIR%%; location / {{ {mirrors} }}
-           location = /copy {{ limit_req zone=slow burst=5000; }} }}"
+           location = /copy {{ set $name a.example; proxy_pass http://$name; }} }}"
     ))
     .main("worker_shutdown_timeout 1ms; error_log error.log warn;")
     .file("page.txt", "page")

@@ -87,6 +87,44 @@ fn rewrites() {
     assert!(closed.closed());
 }
 
+/// The captures of a regex of `map` count for the whole replacement: it is made twice, and its query starts where it does
+/// the second time.
+#[test]
+fn a_map_changes_the_captures_of_a_replacement() {
+    let server = Setup::http(
+        "map $http_user_agent $agent { default 0; '~Opera Mini' 1; '~^Cap (.*)$' c$1; }
+         server { listen 127.0.0.1:%%PORT%%;
+            absolute_redirect off;
+            location / { return 200 $uri|$args; }
+            location /a/ { rewrite ^/(.*)$ /out/$1?x=$agent last; }
+            location /b/ { rewrite ^/b/(.*)$ /out/$agent/$1?x=$1 last; }
+            location /c/ { rewrite ^/c/(.*)$ /out/$1/$agent?x=$1 redirect; }
+            location /d/ { rewrite ^/d/(.*)$ /out/$1/$agent/$1?x=$1 last; }
+            location /e/ { rewrite ^/e/(.*)$ /out/?x=$agent&y=$1 last; }
+            location /f/ { set $known $agent; rewrite ^/f/(.*)$ /out/$1?x=$agent last; }
+        }",
+    )
+    .start();
+    for (agent, target, expect) in [
+        ("none", "/a/some%20path", "/out/a/some path|x=0"),
+        ("Opera Mini", "/a/a-long-enough-path", "/out/|x=1"),
+        ("Opera Mini", "/b/some%20path%3f", "/out/1/|x="),
+        ("Opera Mini", "/c/some%20path", "/out//1?x="),
+        ("Opera Mini", "/d/some%20path", "/out//1/|x="),
+        ("Opera Mini", "/e/some%20path", "/out/|x=1&y="),
+        ("Opera Mini", "/f/some%20path", "/out/some path|x=1"),
+        ("Cap xyz", "/a/a-long-enough-path", "/out/xyz|x=cxyz"),
+        ("Cap xyz", "/b/a", "/out/cxyz/xyz|x=xyz"),
+        ("Cap ?&x", "/c/some%20path", "/out/?%26x/c?&x?x=%3F%26x"),
+        ("Cap xyz", "/d/some%20path", "/out/xyz/cxyz/xyz|x=xyz"),
+    ] {
+        let got =
+            server.raw(format!("GET {target} HTTP/1.1\r\nHost: a\r\nUser-Agent: {agent}\r\nConnection: close\r\n\r\n"));
+        let text = got.field("Location").map_or_else(|| got.text(), str::to_owned);
+        assert_eq!(text, expect, "{agent} {target}");
+    }
+}
+
 #[test]
 fn relative_redirects() {
     let server = Setup::http(

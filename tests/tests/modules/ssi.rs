@@ -316,6 +316,29 @@ fn what_pages_keep_is_bounded() {
     server.read_until("error.log", "SSI variables take too much memory");
 }
 
+/// 8,000 parts, of which there may be fewer at a time than the pages could begin: nobody waits for ever.
+#[test]
+fn many_parts_in_one_another() {
+    let page = |part: &str| format!("({})", format!("<!--#include virtual='/{part}' -->").repeat(20));
+    let server = start(&[("a", &page("b")), ("b", &page("c")), ("c", &page("d")), ("d", "d")]);
+    let whole = |part: &str| format!("({})", part.repeat(20));
+    assert!(server.get("/a").text() == whole(&whole(&whole("d"))), "every part in its place");
+}
+
+/// Differs from nginx: 64,535 of a request in all
+#[test]
+fn a_page_that_includes_itself_comes_to_an_end() {
+    let mut server = start(&[("page", &format!("x{}", "<!--#include virtual='/page' -->".repeat(128)))]);
+    let response = server.get("/page");
+    let pages = response.body.iter().filter(|byte| **byte == b'x').count();
+    // What is nested too deeply counts among all.
+    assert!(response.status == 200 && (500..64_535).contains(&pages), "{pages}");
+    let log = server.read_until("error.log", "a request has more than 64535 includes");
+    for line in ["subrequests cycle", "more than"] {
+        assert_eq!(log.matches(line).count(), 1, "it is told once: {line}");
+    }
+}
+
 /// Differs from nginx: the subrequest is answered with 502
 #[test]
 fn an_include_cannot_switch_protocols() {

@@ -228,6 +228,26 @@ fn ranges_of_compressed_files() {
 }
 
 #[test]
+fn the_page_of_an_error_isnt_compressed_as_its_file() {
+    let server = site("location /zip/ { gzip_static on; error_page 412 /plain/e.txt; } location /plain/ { }");
+    server.folder().write("html/zip/a.txt.gz", "0123456789");
+    server.folder().write("html/plain/e.txt", "page");
+    let failed = server.get_with("/zip/a.txt", "Accept-Encoding: gzip\r\nIf-Match: \"y\"\r\n");
+    assert_eq!((failed.status, failed.field("Content-Encoding"), failed.text().as_str()), (412, None, "page"));
+}
+
+/// Differs from nginx: the page of a 416 for a file of `gzip_static`
+#[test]
+fn the_page_of_a_bad_range_isnt_compressed_as_its_file() {
+    let server = site("location /zip/ { gzip_static on; error_page 416 /plain/e.txt; } location /plain/ { }");
+    server.folder().write("html/zip/a.txt.gz", "0123456789");
+    server.folder().write("html/plain/e.txt", "page");
+    let beyond = server.get_with("/zip/a.txt", "Accept-Encoding: gzip\r\nRange: bytes=10-\r\n");
+    assert_eq!((beyond.status, beyond.field("Content-Encoding"), beyond.text().as_str()), (416, None, "page"));
+    assert_eq!((beyond.field("Content-Range"), beyond.all("ETag").len()), (Some("bytes */10"), 1));
+}
+
+#[test]
 fn the_default_folder() {
     let server = Setup::http("server { listen 127.0.0.1:%%PORT%%; location /in { } }").file("html/in/a", "x").start();
     assert_eq!(server.get("/in/a").text(), "x");

@@ -145,13 +145,6 @@ fn limit<P: Proto>(raw: &mut LimitConnRaw, loader: &mut Loader<'_>, d: &Directiv
     parse(raw.limits.get_or_insert_default(), loader, d, P::tables().limit_conn.module())
 }
 
-/// What the limits said of a session, and what it holds until it is over.
-#[derive(Default)]
-struct State {
-    status: Status,
-    _leases: Leases,
-}
-
 impl<P: Proto> Module<P> for LimitConn {
     fn tables(&self, registry: &mut Registry) {
         registry.add::<LimitConnZones<P>>();
@@ -176,24 +169,21 @@ impl<P: Proto> Module<P> for LimitConn {
 }
 
 fn status<S: Session>(session: &mut S, out: &mut Vec<u8>) -> bool {
-    let name = session.store().slots.find::<State>().and_then(|state| state.status.name());
-    name.is_some_and(|name| put(out, name.as_bytes()))
+    session.with_family_slot(|status: &mut Status| status.name()).is_some_and(|name| put(out, name.as_bytes()))
 }
 
 struct Limiter<P: Proto>(Rc<LimitConnConf<P>>);
 
 impl<P: Proto> Check<P> for Limiter<P> {
     fn check(&self, session: &mut P::Session) -> Verdict {
-        // Once for a session, wherever it is redirected.
-        if session.store().slots.find::<State>().is_some_and(|state| state.status != Status::None) {
+        // Once for a client's request, wherever it is redirected, whatever subrequests it has.
+        if session.with_family_slot(|status: &mut Status| *status != Status::None) {
             return Verdict::Next;
         }
         let owner = owner(P::tables().limit_conn.module());
         let manner = Manner { owner, level: self.0.log_level, dry_run: self.0.dry_run };
         let (status, leases) = admit::<P>(&self.0.limits, session, manner);
-        if status != Status::None {
-            *session.store_mut().slots.entry() = State { status, _leases: leases };
-        }
+        keep(session, status, leases);
         if status == Status::Rejected { Verdict::Refuse(self.0.status) } else { Verdict::Next }
     }
 
@@ -208,8 +198,25 @@ impl<P: Proto> Check<P> for Limiter<P> {
             }
         }
         if !leases.0.is_empty() {
-            *session.store_mut().slots.entry() = State { status: Status::Passed, _leases: leases };
+            keep(session, Status::Passed, leases);
         }
+    }
+}
+
+/// Keeps what the limits said of a session, and what it holds until it is over. What a subrequest took it holds as long
+/// as the client's request: no other one of its subrequests is counted. What the client's request took is its own, since
+/// subrequests may go on without it.
+fn keep<S: Session>(session: &mut S, status: Status, leases: Leases) {
+    if status == Status::None {
+        return;
+    }
+    session.with_family_slot(|known| *known = status);
+    if leases.0.is_empty() {
+        return;
+    }
+    match session.is_subrequest() {
+        true => session.with_family_slot(|held| *held = leases),
+        false => *session.store_mut().slots.entry() = leases,
     }
 }
 

@@ -36,8 +36,8 @@ conf::table! {
     /// - `include file`: further lines are read from a file.
     /// - `volatile`: the variable is computed at each use, not once for a request.
     ///
-    /// Effect: strings are preferred to wildcards, those to regexes, which are tried in their order. A value that is a
-    /// keyword is written after `\`.
+    /// Effect: strings are preferred to wildcards, those to regexes, which are tried in their order, unless the value is
+    /// empty. With `hostnames` a dot at the end of the value doesn't count. A value that is a keyword is written after `\`.
     ///
     /// Cost: nothing for requests that don't use the variable. Strings are looked up in a table; each regex takes its
     /// own time.
@@ -125,18 +125,21 @@ impl Table {
 
     /// Looks up what `out` holds from `start` on; `out` serves as scratch memory after that.
     fn find<S: Session>(&self, session: &mut S, out: &mut Vec<u8>, start: usize) -> Option<&Template> {
+        if self.hostnames && out.len() > start && out.ends_with(b".") {
+            out.pop();
+        }
         let end = out.len();
         out.extend_from_within(start..end);
         out[end..].make_ascii_lowercase();
-        let mut name = &out[end..];
-        if self.hostnames {
-            name = name.strip_suffix(b".").unwrap_or(name);
-        }
-        if let Some(value) = self.names.lookup(name) {
+        if let Some(value) = self.names.lookup(&out[end..]) {
             return Some(value);
         }
         let subject = &out[start..end];
-        let by_regex = self.regexes.iter().find(|(regex, _)| regex.exec(session, subject).unwrap_or(false));
+        let by_regex = match subject {
+            // An empty value is compared with strings only.
+            [] => None,
+            _ => self.regexes.iter().find(|(regex, _)| regex.exec(session, subject).unwrap_or(false)),
+        };
         by_regex.map(|(_, value)| value).or(self.default.as_ref()).map(|value| &**value)
     }
 }
@@ -236,6 +239,15 @@ mod tests {
             ],
         );
         check(&["a 1"], &[("b", "")]);
+    }
+
+    #[test]
+    fn regexes_see_no_empty_value_and_no_final_dot_of_a_host() {
+        let lines = ["~^$ empty", r"~\.$ dot", "~^A(.*)$ [$1]", "~.* any", "default none"];
+        check(&lines, &[("", "none"), (".", "dot"), ("A.b.", "dot"), ("A.b", "[.b]"), ("b", "any")]);
+        check(&["~.* any"], &[("", "")]);
+        let hosts = [&["hostnames"][..], &lines].concat();
+        check(&hosts, &[("", "none"), (".", "none"), ("..", "dot"), ("A.b.", "[.b]"), ("A.b", "[.b]"), ("b.", "any")]);
     }
 
     #[test]

@@ -111,12 +111,16 @@ impl Template {
             }
             _ => {}
         }
-        settled(self, session, out, |session, part, out| match part {
-            Part::Text(text) => out.extend_from_slice(text),
-            Part::Variable(id) => {
-                session.variable(id, out);
+        settled(self, session, out, |session, out| {
+            for part in self.parts() {
+                match part {
+                    Part::Text(text) => out.extend_from_slice(text),
+                    Part::Variable(id) => {
+                        session.variable(id, out);
+                    }
+                    Part::Capture(n) => out.extend_from_slice(session.capture(n).unwrap_or_default()),
+                }
             }
-            Part::Capture(n) => out.extend_from_slice(session.capture(n).unwrap_or_default()),
         });
     }
 
@@ -136,23 +140,24 @@ impl Template {
     }
 }
 
-/// Appends what `write` makes of the parts of `template`.
+/// Appends what `write` makes of `template`, all parts of it; returns what `write` does.
 ///
 /// A variable that a regex makes (`map`) leaves that regex's captures behind. In nginx they count for the whole value, for
-/// what stands before the variable too; so the value is made again if a variable has changed them.
-pub fn settled<S: Session + ?Sized>(
+/// what stands before the variable too; so the value is made again, from its first part on, if a variable has changed them.
+pub fn settled<S: Session + ?Sized, T>(
     template: &Template,
     session: &mut S,
     out: &mut Vec<u8>,
-    mut write: impl FnMut(&mut S, Part<'_>, &mut Vec<u8>),
-) {
+    mut write: impl FnMut(&mut S, &mut Vec<u8>) -> T,
+) -> T {
     let start = out.len();
     let serial = session.captures_serial();
-    template.parts().for_each(|part| write(session, part, out));
-    if template.max_capture() > 0 && session.captures_serial() != serial {
-        out.truncate(start);
-        template.parts().for_each(|part| write(session, part, out));
+    let written = write(session, out);
+    if template.max_capture() == 0 || session.captures_serial() == serial {
+        return written;
     }
+    out.truncate(start);
+    write(session, out)
 }
 
 #[derive(Default)]

@@ -10,7 +10,7 @@ use http::request::subrequest::SubResponse;
 
 use super::SsiConf;
 use super::page::Page;
-use super::shared::Shared;
+use super::shared::{Place, Shared};
 
 /// How much of a response is read before its turn.
 const MOST_AHEAD: u64 = 32 << 10;
@@ -39,11 +39,13 @@ pub(super) struct Include {
     value: Vec<u8>,
     /// The block that stands for the response.
     stub: Option<Box<Page>>,
+    _place: Place,
 }
 
 impl Include {
-    pub(super) fn new(response: SubResponse, sink: Sink) -> Include {
-        Include { response, sink, ahead: Chain::new(), over: false, has_text: false, value: Vec::new(), stub: None }
+    pub(super) fn new(response: SubResponse, sink: Sink, place: Place) -> Include {
+        let (ahead, value) = (Chain::new(), Vec::new());
+        Include { response, sink, ahead, over: false, has_text: false, value, stub: None, _place: place }
     }
 
     /// Called while others have their turn: makes the response, and reads the beginning of its body.

@@ -14,7 +14,7 @@ use wire::ssi::{Command, Event, Kind, Operator, Parser, SyntaxError, Value, Valu
 use wire::uri::{Escape, escape, escape_html, is_unsafe, unescape};
 
 use super::include::{Include, Sink};
-use super::shared::{BadRegex, Full, Shared, lower_case};
+use super::shared::{BadRegex, Full, MAX_TOTAL, Shared, TooMany, lower_case};
 use super::{SsiConf, TimeFormat};
 
 /// How many includes of a page run at a time.
@@ -165,6 +165,10 @@ impl Page {
             if self.unread.is_empty() {
                 return Poll::Ready(Ok(()));
             }
+            if !self.has_room() {
+                // Not before its turn: then it is asked again.
+                return Poll::Pending;
+            }
         }
     }
 
@@ -198,7 +202,12 @@ impl Page {
     }
 
     fn may_read(&self) -> bool {
-        !self.waits && self.includes < MAX_INCLUDES && self.queued < MAX_QUEUED
+        !self.waits && self.includes < MAX_INCLUDES && self.queued < MAX_QUEUED && self.has_room()
+    }
+
+    /// Whether another include may begin.
+    fn has_room(&self) -> bool {
+        self.shared.includes.has_room(self.includes)
     }
 
     /// Moves what is at the front of the queue to `out`; ready when the queue is empty. All includes in it make progress.
@@ -208,7 +217,7 @@ impl Page {
             if let Item::Include(include) = item
                 && !std::mem::take(&mut first)
             {
-                include.poll_ahead(cx);
+                self.shared.includes.ahead(|| include.poll_ahead(cx));
             }
         }
         while let Some(item) = self.queue.front_mut() {
@@ -514,8 +523,17 @@ impl Page {
             })?),
             (None, None) => Sink::Page,
         };
+        let place = self.shared.includes.begin().map_err(|too_many| match too_many {
+            TooMany::First => {
+                let target = shown(&target);
+                failed(format_args!(
+                    "a request has more than {MAX_TOTAL} includes: \"{target}\" is left out, as are all after it"
+                ))
+            }
+            TooMany::Further => Failed(None),
+        })?;
         let response = self.request(r, &target, &sink)?;
-        self.queue.push_back(Item::Include(Box::new(Include::new(response, sink))));
+        self.queue.push_back(Item::Include(Box::new(Include::new(response, sink, place))));
         self.includes += 1;
         self.waits |= wait;
         Ok(())

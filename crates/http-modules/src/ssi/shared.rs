@@ -17,6 +17,10 @@ const MAX_KEPT: usize = 8 << 20;
 const MAX_VALUE: usize = 1 << 20;
 /// Room for most values.
 const USUAL_VALUE: usize = 64;
+/// How many includes of a client's request there may be at a time. Those whose turn it is, one in the other, may exceed it.
+const MAX_ALIVE: u32 = 1024;
+/// How many includes a client's request may have in all.
+pub(super) const MAX_TOTAL: u32 = 64_535;
 /// How many regexes of pages a worker keeps compiled.
 const MAX_REGEXES: usize = 64;
 
@@ -31,7 +35,70 @@ pub(super) struct Shared {
     captures: RefCell<Matched>,
     /// The bytes that variables and blocks take.
     kept: Cell<usize>,
+    /// The includes of these pages and of all others of the client's request.
+    pub(super) includes: Rc<Includes>,
 }
+
+/// Counts the includes of all pages of one client's request.
+#[derive(Default)]
+pub(super) struct Includes {
+    /// How many there are at the moment.
+    alive: Cell<u32>,
+    /// How many there have been in all, those that failed at once as well.
+    total: Cell<u32>,
+    /// A page is looked at before its turn.
+    ahead: Cell<bool>,
+}
+
+/// Counts an include, until it is dropped.
+pub(super) struct Place(Rc<Includes>);
+
+/// One request has had as many includes as may be.
+pub(super) enum TooMany {
+    /// This is the first one beyond that.
+    First,
+    /// The log has been told.
+    Further,
+}
+
+impl Includes {
+    /// Whether a page that has so many may begin another one. Where there are as many as may be at a time, a page whose
+    /// turn it is may have one all the same: those that have the places may wait for it.
+    pub(super) fn has_room(&self, own: usize) -> bool {
+        self.alive.get() < MAX_ALIVE || own == 0 && !self.ahead.get()
+    }
+
+    /// Counts one that begins.
+    pub(super) fn begin(self: &Rc<Includes>) -> Result<Place, TooMany> {
+        let total = self.total.get();
+        self.total.set(total.saturating_add(1));
+        match total {
+            ..MAX_TOTAL => {
+                self.alive.set(self.alive.get() + 1);
+                Ok(Place(self.clone()))
+            }
+            MAX_TOTAL => Err(TooMany::First),
+            _ => Err(TooMany::Further),
+        }
+    }
+
+    /// Does what is done for a page before its turn.
+    pub(super) fn ahead(&self, work: impl FnOnce()) {
+        let before = self.ahead.replace(true);
+        work();
+        self.ahead.set(before);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.alive.set(self.0.alive.get() - 1);
+    }
+}
+
+/// Where a client's request has it.
+#[derive(Default)]
+struct Known(Rc<Includes>);
 
 /// The last regex that matched, by its groups.
 #[derive(Default)]
@@ -53,7 +120,13 @@ pub(super) struct BadRegex(pub(super) String);
 impl Shared {
     /// That of a request, made when it is first asked for.
     pub(super) fn of(r: &mut Request) -> Rc<Shared> {
-        r.lasting_slot::<Slot>().0.get_or_insert_default().clone()
+        if let Some(shared) = r.find_lasting_slot::<Slot>().and_then(|slot| slot.0.clone()) {
+            return shared;
+        }
+        let includes = r.with_family_slot(|Known(includes)| includes.clone());
+        let shared = Rc::new(Shared { includes, ..Shared::default() });
+        shared.give(r);
+        shared
     }
 
     /// Gives it to a subrequest.
@@ -176,4 +249,28 @@ fn compiled(pattern: &[u8]) -> Result<Rc<Regex>, BadRegex> {
         regexes.insert(pattern.to_vec(), regex.clone());
         Ok(regex)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn includes_are_counted() {
+        let includes = Rc::<Includes>::default();
+        let begin = || includes.begin().ok();
+        let mut held: Vec<Option<Place>> = (0..MAX_ALIVE).map(|_| begin()).collect();
+        assert!(!includes.has_room(1) && includes.has_room(0), "a page whose turn it is may have one");
+        includes.ahead(|| {
+            assert!(!includes.has_room(0), "one before its turn waits");
+            includes.ahead(|| ());
+            assert!(!includes.has_room(0));
+        });
+        assert!(includes.has_room(0));
+        held.pop();
+        assert!(includes.has_room(1), "one is over");
+        assert_eq!((MAX_ALIVE..MAX_TOTAL).filter(|_| begin().is_none()).count(), 0);
+        assert!(matches!(includes.begin(), Err(TooMany::First)));
+        assert!(matches!(includes.begin(), Err(TooMany::Further)));
+    }
 }

@@ -27,7 +27,7 @@ use crate::server::location::Location;
 
 /// How deep subrequests may be nested.
 pub const MAX_DEPTH: u8 = 51;
-/// How many subrequests one request of a client may have in all, whatever their depth.
+/// How many subrequests one request of a client may have at a time, whatever their depth.
 pub(crate) const MAX_SUBREQUESTS: u32 = 64_535;
 
 /// The longest rest of a response that is read although nobody wants it, so that the connection to the backend can be kept.
@@ -49,7 +49,10 @@ pub struct SubRequest<'a> {
 /// What a request and its subrequests have in common.
 #[derive(Default)]
 pub(super) struct Family {
+    /// How many subrequests there are at the moment.
     count: Cell<u32>,
+    /// The log was told that they are nested too deeply, or too many: once, since one page may ask for thousands.
+    told: Cell<bool>,
     /// What modules keep.
     slots: RefCell<Slots>,
     /// `$request_id`, once it has been read.
@@ -81,7 +84,27 @@ enum State {
 }
 
 /// A request with its answer.
-struct Made(Box<Request>, Answer);
+struct Made(Box<Request>, Answer, Counted);
+
+/// Counts a subrequest of a family, until it is dropped.
+struct Counted(Rc<Family>);
+
+impl Counted {
+    /// `None` if there are as many as may be.
+    fn new(family: &Rc<Family>) -> Option<Counted> {
+        let count = family.count.get();
+        (count < MAX_SUBREQUESTS).then(|| {
+            family.count.set(count + 1);
+            Counted(family.clone())
+        })
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.count.set(self.0.count.get() - 1);
+    }
+}
 
 impl Request {
     /// Whether it is a subrequest.
@@ -142,7 +165,7 @@ impl Request {
         ask: &SubRequest<'_>,
         prepare: impl FnOnce(&mut Request),
     ) -> Result<SubResponse, Fault> {
-        let mut child = self.child(ask.uri)?;
+        let (mut child, counted) = self.child(ask.uri)?;
         child.location.clone_from(&self.server.root);
         child.method = if ask.with_method { self.method } else { Method::Get };
         child.uri.extend_from_slice(ask.uri);
@@ -153,14 +176,14 @@ impl Request {
             child.body = self.body.shared();
         }
         prepare(&mut child);
-        Ok(SubResponse::of(child))
+        Ok(SubResponse::of(child, counted))
     }
 
     /// Begins a subrequest that repeats this request from the content phase of its location on; `prepare` may change it.
     /// Errors are as for [`Request::sub_request`].
     pub fn clone_request(&mut self, prepare: impl FnOnce(&mut Request)) -> Result<SubResponse, Fault> {
         let uri = self.uri.clone();
-        let mut child = self.child(&uri)?;
+        let (mut child, counted) = self.child(&uri)?;
         child.location.clone_from(&self.location);
         child.method = self.method;
         child.uri = uri;
@@ -171,19 +194,20 @@ impl Request {
         child.internal = self.internal;
         child.resume = Resume::Content;
         prepare(&mut child);
-        Ok(SubResponse::of(child))
+        Ok(SubResponse::of(child, counted))
     }
 
     /// A subrequest, without what it asks for.
-    fn child(&mut self, uri: &[u8]) -> Result<Box<Request>, Fault> {
+    fn child(&mut self, uri: &[u8]) -> Result<(Box<Request>, Counted), Fault> {
         let family = self.family().clone();
-        if self.depth == MAX_DEPTH {
-            return Err(Fault::SubrequestCycle.log_with(self, &buf::text::encode(uri)));
-        }
-        if family.count.get() == MAX_SUBREQUESTS {
-            return Err(Fault::TooManySubrequests.log_with(self, &buf::text::encode(uri)));
-        }
-        family.count.set(family.count.get() + 1);
+        let room = match self.depth {
+            MAX_DEPTH => Err(Fault::SubrequestCycle),
+            _ => Counted::new(&family).ok_or(Fault::TooManySubrequests),
+        };
+        let counted = room.map_err(|fault| match family.told.replace(true) {
+            false => fault.log_with(self, &buf::text::encode(uri)),
+            true => fault,
+        })?;
         self.know_local_addr();
         let mut child = Request::take_spare(&self.conn.address, &self.http);
         child.conn.clone_from(&self.conn);
@@ -197,7 +221,7 @@ impl Request {
         child.start_ms = rt::now_ms();
         (child.family, child.depth) = (Some(family), self.depth + 1);
         PageCharset::hand_on(self, &mut child);
-        Ok(child)
+        Ok((child, counted))
     }
 }
 
@@ -221,10 +245,10 @@ impl Request {
 }
 
 impl SubResponse {
-    fn of(mut child: Box<Request>) -> SubResponse {
+    fn of(mut child: Box<Request>, counted: Counted) -> SubResponse {
         SubResponse(State::Making(Box::pin(async move {
             let answer = respond(&mut child, None).await;
-            Made(child, answer)
+            Made(child, answer, counted)
         })))
     }
 
@@ -239,7 +263,7 @@ impl SubResponse {
     /// The subrequest with its response, once the head is there and until its body has been taken.
     pub fn request(&self) -> Option<&Request> {
         match &self.0 {
-            State::Made(Made(r, _), _) => Some(r),
+            State::Made(Made(r, ..), _) => Some(r),
             State::Making(_) | State::Over => None,
         }
     }
@@ -247,7 +271,7 @@ impl SubResponse {
     /// The same, to evaluate variables of the subrequest, or to make it the parent of others.
     pub fn request_mut(&mut self) -> Option<&mut Request> {
         match &mut self.0 {
-            State::Made(Made(r, _), _) => Some(r),
+            State::Made(Made(r, ..), _) => Some(r),
             State::Making(_) | State::Over => None,
         }
     }
@@ -299,9 +323,9 @@ impl SubResponse {
     pub fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Portion, Broken>> {
         ready!(self.poll_head(cx));
         let (r, body) = match &mut self.0 {
-            State::Made(Made(r, Answer::Response), body) => (r, body),
+            State::Made(Made(r, Answer::Response, _), body) => (r, body),
             // The connection is to be closed without a response: that is the client's.
-            State::Made(Made(_, Answer::Nothing), _) => return Poll::Ready(Err(Broken)),
+            State::Made(Made(_, Answer::Nothing, _), _) => return Poll::Ready(Err(Broken)),
             _ => return Poll::Ready(Ok(Portion { end: true, ..Portion::default() })),
         };
         let body = body.get_or_insert_with(|| Box::new(Pipeline::new(&mut r.response, FileRule::READER)));
@@ -319,7 +343,7 @@ impl SubResponse {
         if self.poll_head(cx).is_pending() {
             return;
         }
-        if let State::Made(Made(r, Answer::Response), body) = &mut self.0 {
+        if let State::Made(Made(r, Answer::Response, _), body) = &mut self.0 {
             let body = body.get_or_insert_with(|| Box::new(Pipeline::new(&mut r.response, FileRule::READER)));
             body.poll_ahead(r, cx);
         }
@@ -404,7 +428,7 @@ impl SubResponse {
 
     /// Ends the subrequest: logs it, gives its variables to its parent, and frees its memory.
     fn end(&mut self, parent: Option<&mut Request>) {
-        let State::Made(Made(mut r, _), _) = std::mem::replace(&mut self.0, State::Over) else { return };
+        let State::Made(Made(mut r, _, _counted), _) = std::mem::replace(&mut self.0, State::Over) else { return };
         if r.location.core.log_subrequest {
             r.log_access();
         }
@@ -449,5 +473,21 @@ impl Apart {
 impl Drop for Apart {
     fn drop(&mut self) {
         self.0.worker.apart.set(self.0.worker.apart.get() - 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_that_are_over_leave_room_for_others() {
+        let family = Family::new(None, Slots::default());
+        for _ in 0..2 {
+            let all: Vec<Counted> = std::iter::from_fn(|| Counted::new(&family)).collect();
+            assert_eq!(all.len(), MAX_SUBREQUESTS as usize);
+        }
+        let ended = Counted::new(&family);
+        assert_eq!((ended.is_some(), family.count.get()), (true, 1));
     }
 }

@@ -94,8 +94,12 @@ fn prepare(r: &mut Request) {
     let response = &mut r.response;
     (response.status, response.content_length, response.last_modified) = (0, None, None);
     (response.allow_ranges, response.status_line, response.disable_not_modified) = (false, None, false);
-    response.headers.remove(KnownHeader::ETag);
+    response.charset = None;
+    response.headers.retain(|header| !DESCRIBES_BODY.contains(&header.known));
 }
+
+/// The fields that say what the body is, or how it can be asked for.
+const DESCRIBES_BODY: [KnownHeader; 3] = [KnownHeader::ETag, KnownHeader::ContentEncoding, KnownHeader::AcceptRanges];
 
 /// Makes the built-in response for a status.
 fn built_in(r: &mut Request, status: u16) {
@@ -106,8 +110,7 @@ fn built_in(r: &mut Request, status: u16) {
     (response.content_length, response.last_modified) = (None, None);
     (response.allow_ranges, response.charset, response.status_line) = (false, None, None);
     response.disable_not_modified = false;
-    let describes_body = [KnownHeader::ETag, KnownHeader::ContentEncoding, KnownHeader::AcceptRanges];
-    response.headers.retain(|header| !describes_body.contains(&header.known));
+    response.headers.retain(|header| !DESCRIBES_BODY.contains(&header.known));
     // `return 200` on the page of an error keeps the error's status, but has no text.
     let code = if status >= 300 { r.error_status.max(status) } else { status };
     let Some(title) = title(code) else {

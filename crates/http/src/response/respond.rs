@@ -94,6 +94,12 @@ fn settle(r: &mut Request, mut outcome: Outcome, again: &mut bool) -> Option<Ans
                 }
                 Err(Reply(status)) => {
                     *again = true;
+                    if status != 416 {
+                        // Nothing of the response is sent: what its fields say is no longer so.
+                        let gzip_vary = r.response.gzip_vary;
+                        r.response.clear();
+                        r.response.gzip_vary = gzip_vary;
+                    }
                     status
                 }
             },
