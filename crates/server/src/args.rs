@@ -77,6 +77,12 @@ impl Args {
         Ok(found)
     }
 
+    /// Whether a text is asked for and nothing else, so that no configuration is needed.
+    pub(crate) fn only_informs(&self) -> bool {
+        let tells = (self.help || self.version) && !self.test;
+        tells || self.explain.is_some() || self.dump_directives || self.dump_variables
+    }
+
     /// A folder brings its own configuration: what names another one, or where it is, can't stand beside it.
     fn check(&self) -> Result<(), String> {
         let others = [("-c", self.conf.is_some()), ("-p", self.prefix.is_some()), ("-s", self.signal.is_some())];

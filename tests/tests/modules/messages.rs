@@ -367,6 +367,30 @@ fn bytes_of_names() {
     }
 }
 
+/// What tells the version, or how the program is called, takes nothing away from a test.
+#[test]
+fn texts_come_before_the_test() {
+    let server = prepared();
+    for (configuration, good) in [("events { } bogus;", false), ("pid nginx.pid; events { }", true)] {
+        server.folder().write("nginx.conf", configuration);
+        for (options, dumps) in [
+            (&["-v", "-t"][..], false),
+            (&["-Vt"], false),
+            (&["-t", "-v"], false),
+            (&["-V", "-T"], true),
+            (&["-ht"], false),
+        ] {
+            let out = server.command(options);
+            let said = String::from_utf8_lossy(&out.stderr).into_owned();
+            let words = if good { "test is successful" } else { "unknown directive \"bogus\"" };
+            let (version, test) = (said.find(" version: "), said.find(words));
+            assert!(version.is_some() && version < test, "{options:?}: {said}");
+            assert_eq!((out.status.success(), out.stdout.is_empty()), (good, !(good && dumps)), "{options:?}: {said}");
+        }
+        assert!(server.command(&["-v"]).status.success());
+    }
+}
+
 #[test]
 fn charsets_and_replacements() {
     let same = "\"charset_map\" between the same charsets \"A\" and \"a\"";

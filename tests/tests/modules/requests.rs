@@ -106,6 +106,25 @@ fn server_names() {
     assert_eq!(got.text(), "other port");
 }
 
+/// A name ends the search for the server, so a regex that would match it too sets nothing, even where there is no other server.
+#[test]
+fn names_come_before_a_servers_own_regexes() {
+    let server = Setup::http(
+        "server { listen 127.0.0.1:%%PORT%%;
+            server_name www.example.com *.wild.example.com ~^(?<user>.+)\\.example\\.com$; return 200 [$user,$1]; }",
+    )
+    .start();
+    for (host, expect) in [
+        ("www.example.com", "[,]"),
+        ("a.wild.example.com", "[,]"),
+        ("jane.example.com", "[jane,jane]"),
+        ("other", "[,]"),
+    ] {
+        let got = server.raw(format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"));
+        assert_eq!(got.text(), expect, "{host}");
+    }
+}
+
 #[test]
 fn bad_requests() {
     let server = Setup::http(

@@ -101,6 +101,65 @@ fn names_as_they_were_sent() {
     }
 }
 
+/// What a regex of a server's names captures is there for requests to the name of the handshake too; requests to other hosts
+/// are those of their hosts' servers, or the default's.
+#[test]
+fn regexes_of_names_capture_over_tls() {
+    let setup = Setup::http(
+        "ssl_certificate %%DIR%%/one.crt; ssl_certificate_key %%DIR%%/one.key;
+        server { listen 127.0.0.1:%%PORT%% ssl; http2 on; server_name default.test; return 200 \"default $user,$1\"; }
+        server { listen 127.0.0.1:%%PORT%% ssl; http2 on; server_name ~^(?<user>.+)\\.example\\.com$;
+            return 200 \"regex $user,$1\"; }
+        server { listen 127.0.0.1:%%PORT%% ssl; http2 on; server_name exact.test; return 200 \"exact $user,$1\"; }
+        server { listen 127.0.0.1:%%PORT_B%% ssl; server_name ~^(?<user>.+)\\.example\\.com$;
+            return 200 \"alone $user,$1\"; }",
+    );
+    certificate(setup.folder(), "one", EC);
+    let server = setup.start();
+    for version in ["--http1.1", "--http2"] {
+        for (name, host, expect) in [
+            ("bob.example.com", "bob.example.com", "regex bob,bob"),
+            ("Bob.Example.com", "BOB.example.com", "regex bob,bob"),
+            ("bob.example.com", "carl.example.com", "regex carl,carl"),
+            ("bob.example.com", "nobody.test", "default ,"),
+            ("exact.test", "exact.test", "exact ,"),
+            ("exact.test", "nobody.test", "default ,"),
+            ("nobody.test", "bob.example.com", "regex bob,bob"),
+        ] {
+            let got = get(&server, name, "/", &[version, "-H", &format!("Host: {host}")]);
+            assert_eq!(got, expect, "{version} {name} {host}");
+        }
+    }
+    let alone = format!("https://bob.example.com:{}/", server.port_of("PORT_B"));
+    let got = curl(&["-k", "--connect-to", &format!("::127.0.0.1:{}", server.port_of("PORT_B")), &alone]);
+    assert_eq!(String::from_utf8_lossy(&got), "alone bob,bob");
+    // Without a host it is the default's.
+    let seen = s_client(&server, &["-servername", "exact.test"], "GET / HTTP/1.0\r\n\r\n");
+    assert!(seen.contains("default ,"), "{seen}");
+}
+
+#[test]
+fn requests_that_are_none_stay_with_the_server_of_the_handshake() {
+    let setup = Setup::http(
+        "ssl_certificate %%DIR%%/one.crt; ssl_certificate_key %%DIR%%/one.key;
+        server { listen 127.0.0.1:%%PORT%% ssl; server_name default.test; error_page 400 /e;
+            location / { return 200 \"of the default\"; } }
+        server { listen 127.0.0.1:%%PORT%% ssl; server_name one.test; error_page 400 /e;
+            location / { return 200 \"of the handshake\"; } }",
+    );
+    certificate(setup.folder(), "one", EC);
+    let server = setup.start();
+    for (request, expect) in [
+        ("BAD\x01\r\n\r\n", "of the handshake"),
+        ("GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", "of the handshake"),
+        ("GET / HTTP/1.1\r\nHost: nobody.test\r\nContent-Length: x\r\n\r\n", "of the default"),
+        ("GET / HTTP/1.1\r\n\r\n", "of the default"),
+    ] {
+        let seen = s_client(&server, &["-servername", "one.test"], request);
+        assert!(seen.contains(expect), "{request}: {seen}");
+    }
+}
+
 /// Differs from nginx: they outlive reloads, follow from one another
 #[test]
 fn sessions_are_resumed_across_workers_and_reloads() {

@@ -321,3 +321,63 @@ fn variables_after_redirects_and_broken_bodies() {
         assert_eq!(server.read("l.log").lines().nth(n), Some(*expected), "{line} {fields}");
     }
 }
+
+/// The log tells of it, and the request is answered: nothing overflows, and nothing takes forever.
+#[test]
+fn variables_that_refer_to_themselves() {
+    let mut server = Setup::http(
+        "map $uri $once { default \"[$once]\"; }
+         map $uri $twice { volatile; default \"$twice$twice\"; }
+         map $uri $folder { default $document_root; }
+         map $uri $real { default $realpath_root; }
+         map $uri $other { default other; }
+         server { listen 127.0.0.1:%%PORT%%; root %%DIR%%/html; add_header After \"$other $uri\";
+            location /rate { limit_rate $limit_rate; return 200 \"$limit_rate\"; }
+            location /name { root /x$request_filename; return 200 \"$request_filename\"; }
+            location /file { root /x$request_filename; }
+            location /alias { alias $request_filename; }
+            location /folder { root /x$folder; return 200 \"$document_root\"; }
+            location /real { root /x$real; return 200 \"[$realpath_root]\"; }
+            location /once { return 200 \"$once\"; }
+            location /twice { return 200 \"<$twice>\"; } }",
+    )
+    .start();
+    let nested = |begin: &str, end: &str| format!("{}{}", begin.repeat(100), end.repeat(100));
+    for (path, expect) in [
+        ("/rate", "0".to_owned()),
+        ("/name", nested("/x", "/name")),
+        ("/folder", "/x".repeat(50)),
+        ("/real", "[]".to_owned()),
+        ("/once", nested("[", "]")),
+        ("/twice", "<>".to_owned()),
+    ] {
+        let got = server.get(path);
+        assert_eq!((got.status, got.text()), (200, expect), "{path}");
+        assert_eq!(got.field("After"), Some(&*format!("other {path}")));
+    }
+    assert_eq!(server.get("/file").status, 404);
+    server.get("/alias");
+    for name in ["request_filename", "document_root", "realpath_root", "once", "twice"] {
+        server.read_until("error.log", &format!("cycle while evaluating variable \"{name}\""));
+    }
+}
+
+/// `$limit_rate` is what is set; what the directive says is in it once the response is begun.
+#[test]
+fn the_rate_of_a_response() {
+    let mut server = Setup::http(
+        "log_format rate '$uri $limit_rate'; access_log rate.log rate; map $uri $five { default 5k; }
+         server { listen 127.0.0.1:%%PORT%%;
+            location /fixed { limit_rate 7k; return 200 $limit_rate; }
+            location /mapped { limit_rate $five; return 200 $limit_rate; }
+            location /set { limit_rate 7k; set $limit_rate 9k; return 200 $limit_rate; }
+            location /none { return 200 $limit_rate; } }",
+    )
+    .start();
+    for (path, in_body, in_log) in
+        [("/fixed", "0", "7168"), ("/mapped", "0", "5120"), ("/set", "9216", "9216"), ("/none", "0", "0")]
+    {
+        assert_eq!(server.get(path).text(), in_body, "{path}");
+        server.read_until("rate.log", &format!("{path} {in_log}\n"));
+    }
+}

@@ -82,7 +82,7 @@ impl LinesSession {
             Greeted::Hello(greeting) => greeting,
             Greeted::Plain(_) => return None,
         };
-        self.server = greeting.server.clone();
+        self.server = greeting.chosen.server.clone();
         self.base.pending = Some(greeting.hello.server_name.clone().unwrap_or_default());
         let tls = greeting.tls.clone();
         let identity = tls.identity(self);

@@ -28,7 +28,7 @@ pub struct Address<P: Front> {
     pub addr: SockAddr,
     /// The server for clients that name no other one.
     pub default: Rc<P::Server>,
-    /// The servers by name; empty if there is only one server.
+    /// The servers by name; empty if there is only one server, without regexes.
     pub names: Names<Rc<P::Server>>,
     /// The servers with regexes for names, in the order of the file.
     pub regexes: Vec<(Rc<Regex>, Rc<P::Server>)>,
@@ -129,13 +129,15 @@ impl<'a, P: Front> Wanted<'a, P> {
             ssl: self.spec.ssl,
             own: self.spec.own.clone(),
         };
-        let several = self.servers.len() > 1;
+        // Names choose among servers; they also keep a server's own regexes, with their captures, from what they match.
+        let mut names = self.servers.iter().flat_map(|listening| listening.names);
+        let matter = self.servers.len() > 1 || names.any(|name| name.regex.is_some());
         for Listening { server, names, .. } in &self.servers {
             let unnamed = [ServerName { text: Rc::from(&b""[..]), regex: None }];
             for name in if names.is_empty() { &unnamed[..] } else { names } {
                 if let Some(regex) = &name.regex {
                     address.regexes.push((regex.clone(), server.clone()));
-                } else if several && address.names.add(&name.text, server.clone()).is_err() {
+                } else if matter && address.names.add(&name.text, server.clone()).is_err() {
                     let shown = String::from_utf8_lossy(&name.text);
                     let message = format!("conflicting server name \"{shown}\" on {}, ignored", self.spec.addr);
                     loader.warnings.push(Error::new(message));

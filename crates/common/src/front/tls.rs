@@ -14,6 +14,7 @@ use wire::hello::ClientHello;
 use super::ssl::{ServerTls, VerifyClient};
 use super::{Address, Front, Server, Visitor};
 use crate::ocsp::{Asker, StatusCheck};
+use crate::vars::Regex;
 
 /// What a TLS connection remembers of the choice of its server.
 pub struct Chosen<S> {
@@ -21,6 +22,8 @@ pub struct Chosen<S> {
     pub server: Rc<S>,
     /// Whether it was chosen by the name that the client gave.
     pub named: bool,
+    /// The regex that the name matched, if it was one: requests for the name get its captures.
+    pub regex: Option<Rc<Regex>>,
 }
 
 /// What a client has said first.
@@ -33,13 +36,12 @@ pub enum Greeted<S> {
 
 /// A handshake that has begun.
 pub struct Greeting<S> {
-    /// The server.
-    pub server: Rc<S>,
+    /// Its server.
+    pub chosen: Chosen<S>,
     /// What accepts its connections.
     pub tls: Rc<ServerTls>,
     /// What the client has said.
     pub hello: Box<ClientHello>,
-    named: bool,
     input: Buf,
 }
 
@@ -66,14 +68,14 @@ pub async fn greet<'v, P: Front>(
             return None;
         }
     };
-    let (server, named) = choose(address, &hello);
-    let Some(tls) = tls_of(address, &server).filter(|tls| !tls.reject) else {
+    let chosen = choose(address, &hello);
+    let Some(tls) = tls_of(address, &chosen.server).filter(|tls| !tls.reject) else {
         tls::refuse(stream, Alert::UnrecognizedName).await;
         let error = HandshakeError::Tls("error:0A0000EA:SSL routines::callback failed".to_owned());
         log_failure(&visitor(), &error);
         return None;
     };
-    Some(Greeted::Hello(Greeting { server, tls, hello, named, input }))
+    Some(Greeted::Hello(Greeting { chosen, tls, hello, input }))
 }
 
 /// The same where the client has to speak TLS: of one that doesn't the log is told.
@@ -114,7 +116,7 @@ impl<S: 'static> Greeting<S> {
         log: &Log,
         visitor: impl Fn() -> Visitor<'v>,
     ) -> Option<Rc<Secured>> {
-        let Greeting { server, tls, hello, named, input } = self;
+        let Greeting { chosen, tls, hello, input } = self;
         let identity = match identity {
             Ok(identity) => identity,
             Err(error) => {
@@ -123,8 +125,7 @@ impl<S: 'static> Greeting<S> {
                 return None;
             }
         };
-        let chosen = Rc::new(Chosen { server, named });
-        match tls::accept(stream, &tls.server, identity, *hello, input, chosen).await {
+        match tls::accept(stream, &tls.server, identity, *hello, input, Rc::new(chosen)).await {
             Ok(secured) => {
                 stream.set_recv_timeout(None);
                 tls.fetch_staples(log);
@@ -163,13 +164,12 @@ async fn check_status(secured: &Secured, tls: &ServerTls, status: &StatusCheck, 
 /// Goes on with a connection that another process has left: by the server that this configuration has for its name.
 /// Returns also whether a new connection could have become the same here.
 pub fn resume<P: Front>(address: &Address<P>, departed: Departed) -> (ServerLayer, bool) {
-    let (server, named) = choose(address, &departed.hello);
-    let tls = tls_of(address, &server).filter(|tls| address.ssl && !tls.reject);
+    let chosen = choose(address, &departed.hello);
+    let tls = tls_of(address, &chosen.server).filter(|tls| address.ssl && !tls.reject);
     // The status of certificates is asked for in a handshake, or not at all.
     let asked = |tls: &ServerTls| tls.status.is_none() || departed.was_good || !departed.has_certificates();
     let fits = tls.as_ref().is_some_and(|tls| tls.server.would_accept(&departed) && asked(tls));
-    let chosen = Rc::new(Chosen { server, named });
-    (ServerLayer::resume(departed, chosen, tls.as_ref().map(|tls| &tls.server)), fits)
+    (ServerLayer::resume(departed, Rc::new(chosen), tls.as_ref().map(|tls| &tls.server)), fits)
 }
 
 /// What accepts the connections to a server: its own certificate, or else that of the address's default server.
@@ -177,13 +177,18 @@ fn tls_of<P: Front>(address: &Address<P>, server: &P::Server) -> Option<Rc<Serve
     server.tls().or_else(|| address.default.tls()).cloned()
 }
 
-/// The server for the name of the ClientHello, and whether it has that name: else it is the default.
-fn choose<P: Front>(address: &Address<P>, hello: &ClientHello) -> (Rc<P::Server>, bool) {
-    let named = hello.host().and_then(|name| {
-        let by_regex = || address.regexes.iter().find(|(regex, _)| regex.regex.is_match(&name).unwrap_or(false));
-        address.names.lookup(&name).or_else(|| by_regex().map(|(_, server)| server))
+/// The server for the name of the ClientHello; the default if no server has that name.
+fn choose<P: Front>(address: &Address<P>, hello: &ClientHello) -> Chosen<P::Server> {
+    let found = hello.host().and_then(|name| {
+        let matches = |regex: &Regex| regex.regex.is_match(&name).unwrap_or(false);
+        let by_regex = || address.regexes.iter().find(|(regex, _)| matches(regex));
+        let by_name = address.names.lookup(&name).map(|server| (server, None));
+        by_name.or_else(|| by_regex().map(|(regex, server)| (server, Some(regex.clone()))))
     });
-    (named.unwrap_or(&address.default).clone(), named.is_some())
+    match found {
+        Some((server, regex)) => Chosen { server: server.clone(), named: true, regex },
+        None => Chosen { server: address.default.clone(), named: false, regex: None },
+    }
 }
 
 /// Why a client isn't served for its certificate.

@@ -27,7 +27,9 @@ use crate::{Proto, Session};
 pub enum Getter<P: Proto> {
     /// Appends the value; false if there is none.
     Plain(fn(&mut P::Session, &mut Vec<u8>) -> bool),
-    /// The same for a family (`$arg_…`), with the name after the prefix.
+    /// The same by a template of the configuration, which may refer to the variable itself.
+    Rendered(fn(&mut P::Session, &mut Vec<u8>) -> bool),
+    /// As [`Getter::Plain`] for a family (`$arg_…`), with the name after the prefix.
     Family(fn(&mut P::Session, &str, &mut Vec<u8>) -> bool),
     /// A value with data of its own, such as a map.
     Object(Rc<dyn Variable<P>>),
@@ -40,6 +42,7 @@ impl<P: Proto> Clone for Getter<P> {
     fn clone(&self) -> Getter<P> {
         match self {
             Getter::Plain(get) => Getter::Plain(*get),
+            Getter::Rendered(get) => Getter::Rendered(*get),
             Getter::Family(get) => Getter::Family(*get),
             Getter::Object(object) => Getter::Object(object.clone()),
             Getter::Stored => Getter::Stored,
@@ -139,7 +142,7 @@ pub struct Store {
     stored: Vec<usize>,
     /// Whether it began with the values of another session: then places without a bit hold values too.
     copied: bool,
-    /// How deep variables may refer to each other yet.
+    /// How deep variables may refer to each other yet, and one more; 0 when one has gone too deep.
     depth: u8,
 }
 
@@ -214,8 +217,8 @@ fn indices(at: usize, mut bits: usize) -> impl Iterator<Item = usize> {
 const ROOM: usize = 64;
 /// How many ids there are in a word of [`Store::stored`].
 const BITS: usize = usize::BITS as usize;
-/// How deep variables may refer to each other.
-const MAX_DEPTH: u8 = 100;
+/// How deep variables may refer to each other, and one more.
+const MAX_DEPTH: u8 = 101;
 
 /// Appends the value of a variable; false if there is none. It is [`expr::vars::Session::variable`] of every protocol.
 #[inline]
@@ -235,6 +238,7 @@ pub fn value<S: Session>(session: &mut S, id: VarId, out: &mut Vec<u8>) -> bool 
     let entry = variables.all.entry(id);
     match &entry.payload.getter {
         Getter::Plain(get) => get(session, out),
+        Getter::Rendered(get) => deeper(session, entry, |session| get(session, out)),
         Getter::Family(get) => get(session, entry.suffix(), out),
         Getter::Stored => {
             // It is empty from now on, and told of once.
@@ -255,18 +259,35 @@ fn value_of_object<S: Session>(
     entry: &Entry<Definition<S::Proto>>,
     out: &mut Vec<u8>,
 ) -> bool {
-    if session.store().depth == 0 {
-        session.log_at(Level::Error, format_args!("cycle while evaluating variable \"{}\"", entry.name));
-        return false;
-    }
-    session.store_mut().depth -= 1;
     let start = out.len();
-    let found = object.value(session, out);
-    let store = session.store_mut();
-    store.depth += 1;
+    let found = deeper(session, entry, |session| object.value(session, out));
     if !entry.flags.has(Flags::NOCACHEABLE) {
         let value = if found { Value::Set(Bytes::copy_from(&out[start..])) } else { Value::Missing };
-        store.set(id, value);
+        session.store_mut().set(id, value);
+    }
+    found
+}
+
+/// Evaluates a variable that may refer to others, and so to itself. Once this has gone too deep all such variables fail until
+/// the first of them is done: one that refers to itself twice would be evaluated 2^100 times otherwise.
+fn deeper<S: Session>(
+    session: &mut S,
+    entry: &Entry<Definition<S::Proto>>,
+    evaluate: impl FnOnce(&mut S) -> bool,
+) -> bool {
+    let left = session.store().depth;
+    if left <= 1 {
+        if left == 1 {
+            session.log_at(Level::Error, format_args!("cycle while evaluating variable \"{}\"", entry.name));
+            session.store_mut().depth = 0;
+        }
+        return false;
+    }
+    session.store_mut().depth = left - 1;
+    let found = evaluate(session);
+    let store = session.store_mut();
+    if store.depth > 0 || left == MAX_DEPTH {
+        store.depth = left;
     }
     found
 }
@@ -280,7 +301,7 @@ pub fn value_by_name<S: Session>(session: &mut S, name: &str, out: &mut Vec<u8>)
     }
     let Some(found) = variables.all.by_name(name) else { return false };
     match &found.payload.getter {
-        Getter::Plain(get) => get(session, out),
+        Getter::Plain(get) | Getter::Rendered(get) => get(session, out),
         Getter::Family(get) => get(session, found.suffix, out),
         // Nothing refers to it, so nothing has stored to it.
         Getter::Stored => false,

@@ -21,7 +21,10 @@ impl conf::Files for SystemFiles {
                 true => found.iter().flat_map(|folder| matching(folder, text)).collect(),
             };
         }
-        found.retain(|path| path.exists());
+        // A link whose target is missing is there: to leave it out in silence would leave out what it was to include.
+        found.retain(|path| path.symlink_metadata().is_ok());
+        // By the bytes of whole paths, as glob(3) sorts: `a.b/` comes before `a/`.
+        found.sort_by(|a, b| a.as_os_str().cmp(b.as_os_str()));
         Ok(found)
     }
 }
@@ -54,9 +57,8 @@ fn is_pattern(text: &[u8]) -> bool {
 fn matching(folder: &Path, pattern: &[u8]) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
     let names = entries.into_iter().flatten().flatten().map(|entry| entry.file_name());
-    let mut names: Vec<_> = names.filter(|name| conf::glob_matches(pattern, name.as_encoded_bytes())).collect();
-    names.sort();
-    names.into_iter().map(|name| folder.join(name)).collect()
+    let names = names.filter(|name| conf::glob_matches(pattern, name.as_encoded_bytes()));
+    names.map(|name| folder.join(name)).collect()
 }
 
 #[cfg(test)]
@@ -73,6 +75,22 @@ mod tests {
         let found = conf::Files::glob(&SystemFiles, &folder.join("*.conf")).expect("found");
         assert_eq!(found, [folder.join("a.conf"), folder.join("b.conf")]);
         assert!(conf::Files::glob(&SystemFiles, &folder.join("nothing*")).expect("found").is_empty());
+        std::fs::remove_dir_all(&folder).expect("removes");
+    }
+    #[test]
+    fn links_without_a_target_and_the_order_over_folders() {
+        let folder = std::env::temp_dir().join(format!("tidegate-glob-links-{}", std::process::id()));
+        for site in ["example.com", "example.com.au"] {
+            std::fs::create_dir_all(folder.join(site)).expect("a folder");
+            std::fs::write(folder.join(site).join("nginx.conf"), "").expect("a file");
+        }
+        std::os::unix::fs::symlink("nowhere", folder.join("shop")).expect("a link");
+        let glob = |pattern: &str| conf::Files::glob(&SystemFiles, &folder.join(pattern)).expect("found");
+        assert_eq!(glob("s*"), [folder.join("shop")]);
+        assert_eq!(
+            glob("*/nginx.conf"),
+            ["example.com.au", "example.com"].map(|site| folder.join(site).join("nginx.conf"))
+        );
         std::fs::remove_dir_all(&folder).expect("removes");
     }
 }

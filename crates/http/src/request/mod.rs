@@ -110,7 +110,7 @@ pub struct Request {
     pub header_sent: u64,
     /// How many bytes of the body another worker has read.
     pub body_before: u64,
-    /// `$limit_rate`, if set by `set` or a backend.
+    /// `$limit_rate`: set by `set` or a backend, else by `limit_rate` once the response is begun.
     pub rate: Option<u64>,
     /// `$request_id`, once it has been read.
     pub id: Option<String>,
@@ -700,13 +700,15 @@ impl Request {
         }
     }
 
-    /// How many bytes a second the response may take; 0 for no limit.
+    /// How many bytes a second the response may take; 0 for no limit. It is found out when the response is begun, for good.
     pub fn limit_rate(&mut self) -> u64 {
         if let Some(rate) = self.rate {
             return rate;
         }
         let Some(template) = self.location.core.limit_rate.clone() else { return 0 };
-        buf::parse::parse_size(&self.render(&template)).unwrap_or(0) as u64
+        let rate = buf::parse::parse_size(&self.render(&template)).unwrap_or(0) as u64;
+        self.rate = Some(rate);
+        rate
     }
 
     /// How many bytes go out before the limit holds.

@@ -220,21 +220,22 @@ fn define_place(setup: &mut Setup) {
         /// The same as `$uri`.
         "document_uri", Flags::NOCACHEABLE, Getter::Plain(uri);
         /// The folder of `root` or `alias` for the request. Empty if its value can't be computed.
-        "document_root", Flags::NOCACHEABLE, Getter::Plain(document_root);
+        "document_root", Flags::NOCACHEABLE, Getter::Rendered(document_root);
         /// The same as `$document_root`, with all symbolic links resolved. Empty if the folder isn't there.
-        "realpath_root", Flags::NOCACHEABLE, Getter::Plain(realpath_root);
+        "realpath_root", Flags::NOCACHEABLE, Getter::Rendered(realpath_root);
         /// The same as `$args`.
         "query_string", Flags::NOCACHEABLE, Getter::Plain(put_args);
         /// `?` if the request has arguments, else empty.
         "is_args", Flags::NOCACHEABLE, Getter::Plain(|r, out| put(out, if r.args.is_empty() { b"" } else { b"?" }));
         /// The path of the file for the request: of `root` or `alias`, and the URI.
-        "request_filename", Flags::NOCACHEABLE, Getter::Plain(request_filename);
+        "request_filename", Flags::NOCACHEABLE, Getter::Rendered(request_filename);
         /// The first name of the server that serves the request. Empty if it has none.
         "server_name", Flags::NONE, Getter::Plain(|r, out| put(out, &r.server.name));
         /// The arguments of the request, without the question mark. `set` changes them. Empty if there are none.
         "args", Flags::CHANGEABLE | Flags::NOCACHEABLE, Getter::Plain(put_args), set |r, value| r.set_args(value);
-        /// The rate of the response in bytes a second, 0 for no limit; `set` changes it.
-        "limit_rate", Flags::CHANGEABLE | Flags::NOCACHEABLE, Getter::Plain(|r, out| show(out, format_args!("{}", r.limit_rate()))),
+        /// The rate of the response in bytes a second, 0 for no limit; `set` changes it. What the directive `limit_rate` says is in it
+        /// once the response is begun, for the log.
+        "limit_rate", Flags::CHANGEABLE | Flags::NOCACHEABLE, Getter::Plain(|r, out| number(out, r.rate.unwrap_or(0))),
             set |r, value| r.set_limit_rate(value);
     }
 }

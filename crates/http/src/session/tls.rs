@@ -31,7 +31,7 @@ pub async fn handshake(http: &Rc<Http>, mut conn: Connection, input: Bytes) -> O
     #[cfg(feature = "test-hooks")]
     crate::hooks::accident(greeting.hello.server_name.as_deref().unwrap_or_default());
     let identity;
-    (conn, identity) = own_identity(http, conn, &greeting.server, &greeting.tls, &greeting.hello);
+    (conn, identity) = own_identity(http, conn, &greeting.chosen.server, &greeting.tls, &greeting.hello);
     let secured = greeting.finish(conn.link.stream.socket(), identity, &http.log, || http.visitor(&conn)).await?;
     conn.facts.set_tls(secured);
     Some((conn, Bytes::default()))

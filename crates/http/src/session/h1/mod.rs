@@ -15,6 +15,7 @@ use std::task::{Context, Poll, ready};
 
 use buf::{Buf, Bytes};
 use common::front::proxy;
+use common::vars::Regex;
 use engine::log::{Level, TIMED_OUT};
 use wire::Span;
 use wire::h1::{BodyFraming, Limits, Method, Parsed, RequestError, Stage};
@@ -616,6 +617,9 @@ pub(crate) fn set_server(r: &mut Request) -> Result<(), Fault> {
         }
     }
     if crate::session::tls::is_chosen(r) {
+        if let Some(regex) = r.conn.chosen().and_then(|chosen| chosen.regex.clone()) {
+            match_host(r, &regex)?;
+        }
         return Ok(());
     }
     if r.conn.address.names.is_empty() && r.conn.address.regexes.is_empty() {
@@ -623,27 +627,41 @@ pub(crate) fn set_server(r: &mut Request) -> Result<(), Fault> {
     }
     let address = r.conn.address.clone();
     let found = match address.names.lookup(&r.host) {
-        Some(found) => Some(found.clone()),
+        Some(found) => Some(found),
         None if r.host.is_empty() => None,
         None => {
             let mut found = None;
             for (regex, server) in &address.regexes {
-                let host = std::mem::take(&mut r.host);
-                let matched = regex.exec(r, &host);
-                r.host = host;
-                if matched? {
-                    found = Some(server.clone());
+                if match_host(r, regex)? {
+                    found = Some(server);
                     break;
                 }
             }
             found
         }
     };
-    if let Some(server) = found {
+    // A host that no server has is the default's, whichever server TLS has chosen.
+    let server = found.unwrap_or(&address.default);
+    if !Rc::ptr_eq(&r.server, server) {
         r.location = server.root.clone();
-        r.server = server;
+        r.server = server.clone();
     }
     Ok(())
+}
+
+/// Whether a server's regex matches the host; if so, its captures are set.
+fn match_host(r: &mut Request, regex: &Regex) -> Result<bool, Fault> {
+    let host = std::mem::take(&mut r.host);
+    let matched = regex.exec(r, &host);
+    r.host = host;
+    Ok(matched?)
+}
+
+/// The same of a head that is refused: without a host the server is the one that it was until then.
+pub(crate) fn set_server_of_refused(r: &mut Request) {
+    if r.line.host().is_some() {
+        let _ = set_server(r);
+    }
 }
 
 fn refuse(r: &mut Request, bytes: Bytes, error: RequestError) -> Fault {
@@ -659,7 +677,7 @@ fn know_line(r: &mut Request, stage: Stage) {
         // The line was read; its host chooses the server whose error pages are shown.
         r.method = r.line.method_id;
         let _ = set_uri(r);
-        let _ = set_server(r);
+        set_server_of_refused(r);
     } else {
         // Of what isn't a request line nothing is known but how it reads, and whether a body may follow the answer's head.
         r.method = r.line.method_id;

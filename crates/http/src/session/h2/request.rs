@@ -16,7 +16,7 @@ use crate::request::facts::ConnectionFacts;
 use crate::request::{Delivery, Request};
 use crate::session::client::Client;
 use crate::session::connection::{Connection, Link};
-use crate::session::h1::{Doing, answer, limits, log_ignored, set_server, set_uri};
+use crate::session::h1::{Doing, answer, limits, log_ignored, set_server, set_server_of_refused, set_uri};
 use crate::session::tls;
 
 /// A request that has been read and hasn't had a turn.
@@ -82,7 +82,7 @@ fn prepare(r: &mut Request, head: &mut Head, end_stream: bool) -> Result<(), Fau
     }
     if let Err(error) = understood {
         // The host, if it is known, chooses the server whose error pages are shown.
-        let _ = set_server(r);
+        set_server_of_refused(r);
         let text = error.text(&r.head);
         return Err(Fault::from(error).log_with(r, &format_args!("{text} while reading client request headers")));
     }
