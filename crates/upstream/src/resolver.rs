@@ -3,8 +3,9 @@
 //!
 //! Without the directive the name servers of /etc/resolv.conf are asked ([`Resolver::system`]).
 //!
-//! Each question has a random number and comes from a port of its own, so that who can't see it can't answer it. All who
-//! ask for a name while it is being looked up wait for the same answer.
+//! Each question has a random number and comes from a port of its own, or from a random one of many if many are under
+//! way ([`crate::ports`]), so that who can't see it can't answer it. All who ask for a name while it is being looked up
+//! wait for the same answer.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -16,9 +17,10 @@ use std::rc::Rc;
 use buf::{Bytes, Chain};
 use engine::log::{self, Errno};
 use os::SockAddr;
-use rt::{ConnectOptions, Event, Gate, Stream, Transmit, UdpSocket};
+use rt::{ConnectOptions, Event, Gate, Stream};
 use wire::dns::{self, Answer, Kind, Name, Service};
 
+use crate::ports::{self, Ports};
 use crate::system::{self, System};
 
 /// What a directive says.
@@ -49,8 +51,11 @@ pub struct Resolver {
     /// The server that is asked next.
     next: Cell<usize>,
     names: RefCell<HashMap<Query, Entry>>,
+    ports: Rc<Ports>,
     /// Questions that are under way.
     asking: Gate,
+    /// Those over TCP.
+    asking_tcp: Gate,
 }
 
 /// What somebody wants to know.
@@ -122,8 +127,11 @@ impl fmt::Display for ResolveError {
 const RESEND_MS: u64 = 5000;
 /// How often a question is asked.
 const TRIES: usize = 6;
-/// How many questions may be under way, each with a socket of its own.
-const MOST_QUESTIONS: usize = 64;
+/// How many questions may be under way: so many that slow names don't hold up others. Half of the numbers that the
+/// questions of one port can have, so that a free one is soon found.
+const MOST_QUESTIONS: usize = 32_768;
+/// How many questions over TCP may be under way, each with a connection of its own.
+const MOST_TCP: usize = 64;
 /// How many names are remembered.
 const MOST_NAMES: usize = 10_000;
 /// How often a name may lead to another one.
@@ -153,7 +161,9 @@ impl Resolver {
             system,
             next: Cell::new(0),
             names: RefCell::default(),
+            ports: Rc::default(),
             asking: Gate::new(MOST_QUESTIONS),
+            asking_tcp: Gate::new(MOST_TCP),
         })
     }
 
@@ -360,7 +370,7 @@ impl Resolver {
         self.next.set((first + 1) % servers.len());
         for failed in 1..=TRIES {
             let server = servers[(first + failed - 1) % servers.len()];
-            match rt::timeout(RESEND_MS, self.ask(server, name, kind)).await {
+            match self.ask(server, name, kind).await {
                 Some(Ok(answer)) if answer.code == dns::FORMAT_ERROR && puzzled + 1 < servers.len() => puzzled += 1,
                 Some(Ok(answer)) => return Ok(answer),
                 Some(Err(error)) => {
@@ -384,17 +394,16 @@ impl Resolver {
         Err(ResolveError::TIMED_OUT)
     }
 
-    async fn ask(&self, server: SocketAddr, name: &Name, kind: Kind) -> io::Result<Answer> {
-        let _pass = self.asking.enter().await;
-        let random = rt::random_bytes();
-        let id = u16::from_be_bytes([random[0], random[1]]);
-        let question = dns::question(id, name, kind);
-        let answer = over_udp(server, &question, |message| dns::answer(message, id, name, kind)).await?;
-        if !answer.truncated {
-            return Ok(answer);
+    /// Asks a server once; `None` if it doesn't answer in time. Waiting for one's turn to ask is no part of that time.
+    async fn ask(&self, server: SocketAddr, name: &Name, kind: Kind) -> Option<io::Result<Answer>> {
+        let asking = self.asking.enter().await;
+        let answer = rt::timeout(RESEND_MS, self.ports.ask(server, name, kind)).await?;
+        drop(asking);
+        if !answer.as_ref().is_ok_and(|answer| answer.truncated) {
+            return Some(answer);
         }
-        let message = over_tcp(server, &question).await?;
-        dns::answer(&message, id, name, kind).ok_or_else(|| io::ErrorKind::InvalidData.into())
+        let _asking = rt::timeout(RESEND_MS, self.asking_tcp.enter()).await?;
+        rt::timeout(RESEND_MS, over_tcp(server, name, kind)).await
     }
 }
 
@@ -410,31 +419,20 @@ impl Known {
     }
 }
 
-/// Sends a question from a port of its own, and waits for a datagram that `read` takes.
-async fn over_udp(server: SocketAddr, question: &[u8], read: impl Fn(&[u8]) -> Option<Answer>) -> io::Result<Answer> {
-    let socket = UdpSocket::connect(&SockAddr::from(server), &ConnectOptions::default()).await?;
-    socket.send(&mut [Transmit::new(question)]).await?;
-    let mut received = Vec::new();
-    loop {
-        socket.recv(&mut received).await?;
-        if let Some(answer) = received.drain(..).find_map(|datagram| read(&datagram.bytes)) {
-            return Ok(answer);
-        }
-    }
-}
-
-/// The same over TCP, where messages have their lengths before them (RFC 1035 §4.2.2).
-async fn over_tcp(server: SocketAddr, question: &[u8]) -> io::Result<Vec<u8>> {
+/// Asks over TCP, where messages have their lengths before them (RFC 1035 §4.2.2).
+async fn over_tcp(server: SocketAddr, name: &Name, kind: Kind) -> io::Result<Answer> {
+    let id = ports::random();
+    let question = dns::question(id, name, kind);
     let stream = Stream::connect(&SockAddr::from(server), &ConnectOptions::default(), RESEND_MS).await?;
     let length = u16::try_from(question.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
-    let message = [&length.to_be_bytes()[..], question].concat();
+    let message = [&length.to_be_bytes()[..], &question].concat();
     stream.send(&mut Chain::from(Bytes::from(message))).await?;
     let mut received = Vec::new();
     loop {
         if let Some((length, message)) = received.split_first_chunk::<2>()
             && let Some(message) = message.get(..usize::from(u16::from_be_bytes(*length)))
         {
-            return Ok(message.to_vec());
+            return dns::answer(message, id, name, kind).ok_or_else(|| io::ErrorKind::InvalidData.into());
         }
         let more = stream.recv(PART).await?;
         if more.is_empty() {

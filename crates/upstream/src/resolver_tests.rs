@@ -1,5 +1,6 @@
 //! The resolver against name servers in threads of the test.
 
+use std::collections::HashSet;
 use std::future::Future;
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -261,4 +262,59 @@ fn what_is_lost_is_asked_again() {
     assert!((1..20).all(|seed| over_a_lossy_network(seed, 0) < 10));
     let times: Vec<u64> = (1..50).map(|seed| over_a_lossy_network(seed, 200)).collect();
     assert!(times.iter().any(|ms| *ms < 10) && times.iter().any(|ms| *ms >= RESEND_MS), "{times:?}");
+}
+
+/// A name server of the simulation: silent about names that begin with `s`, else it has an address, for so many seconds.
+/// What it gives holds the ports that questions came from.
+fn simulated(addr: SocketAddr, ttl: u32) -> Rc<RefCell<HashSet<String>>> {
+    let (server, ports) = (rt::sim::bind(addr.into()), Rc::<RefCell<HashSet<String>>>::default());
+    let seen = ports.clone();
+    rt::spawn(async move {
+        let mut questions = Vec::new();
+        while server.recv(&mut questions).await.is_ok() {
+            for question in questions.drain(..) {
+                seen.borrow_mut().insert(format!("{:?}", question.from));
+                if question.bytes[13] != b's' {
+                    let answer = reply(&question.bytes, 0, &[(1, ttl, &[192, 0, 2, 1])]).expect("an answer");
+                    server.send(&mut [question.reply(&answer)]).await.expect("sent");
+                }
+            }
+        }
+    });
+    ports
+}
+
+fn simulate(test: impl Future<Output = ()>) {
+    let options = rt::Options { driver: rt::Driver::Sim(1), ..rt::Options::default() };
+    rt::Runtime::new(options).expect("a runtime").block_on(test);
+}
+
+#[test]
+fn slow_names_do_not_hold_up_others() {
+    simulate(async {
+        let addr = SocketAddr::from(([10, 0, 0, 53], 53));
+        let ports = simulated(addr, 0);
+        let resolver = Resolver::new(ResolverSpec { servers: vec![addr], ..ResolverSpec::default() });
+        for number in 0..1000 {
+            let resolver = resolver.clone();
+            rt::spawn(async move {
+                let found = resolver.resolve(format!("s{number}.test").as_bytes(), 12_000).await;
+                assert_eq!(found, Err(ResolveError::TIMED_OUT));
+            });
+        }
+        for _ in 0..15 {
+            rt::sleep(1000).await;
+            let start = rt::now_ms();
+            assert_eq!(look(&resolver, "a.test").await, "192.0.2.1");
+            assert!(rt::now_ms() - start < 100);
+        }
+        assert!(ports.borrow().len() < 6 * ports::MOST_PORTS, "{}", ports.borrow().len());
+        rt::sleep(5000).await;
+        assert!(resolver.ports.is_empty(), "nobody asks any more");
+        ports.borrow_mut().clear();
+        for _ in 0..10 {
+            look(&resolver, "a.test").await;
+        }
+        assert_eq!(ports.borrow().len(), 20, "each question has a port of its own");
+    });
 }
