@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 use buf::{Bytes, Chain};
 use engine::log::{self, Errno};
@@ -50,7 +50,9 @@ pub struct Resolver {
     system: Option<System>,
     /// The server that is asked next.
     next: Cell<usize>,
-    names: RefCell<HashMap<Query, Entry>>,
+    known: RefCell<Names>,
+    /// Lookups that are under way.
+    asked: RefCell<HashMap<Query, Weak<Asked>>>,
     ports: Rc<Ports>,
     /// Questions that are under way.
     asking: Gate,
@@ -73,9 +75,11 @@ enum Wanted {
     Names,
 }
 
-enum Entry {
-    Known(Known),
-    Asked(Rc<Asked>),
+/// The names that are remembered. The older half of them is forgotten where a new one finds no room.
+#[derive(Default)]
+struct Names {
+    young: HashMap<Query, Known>,
+    old: HashMap<Query, Known>,
 }
 
 /// What is known of a name.
@@ -160,7 +164,8 @@ impl Resolver {
             spec,
             system,
             next: Cell::new(0),
-            names: RefCell::default(),
+            known: RefCell::default(),
+            asked: RefCell::default(),
             ports: Rc::default(),
             asking: Gate::new(MOST_QUESTIONS),
             asking_tcp: Gate::new(MOST_TCP),
@@ -181,9 +186,7 @@ impl Resolver {
     /// The same, and until when it holds, by the loop's clock.
     pub async fn addresses(self: &Rc<Self>, name: &[u8], timeout_ms: u64) -> Result<(Vec<IpAddr>, u64), ResolveError> {
         let Some(system) = &self.system else { return self.known(Name::parse(name), timeout_ms).await };
-        if system.refresh(rt::now_ms()) {
-            self.names.borrow_mut().retain(|_, entry| matches!(entry, Entry::Asked(_)));
-        }
+        self.look();
         if let Some(found) = system.host(name) {
             return Ok((found, rt::now_ms() + system::LOOK_MS));
         }
@@ -242,12 +245,18 @@ impl Resolver {
         known.names.iter().find_map(Name::host).ok_or(ResolveError::NOT_FOUND)
     }
 
+    /// Looks whether the system's files have changed: what other name servers said is forgotten, and so is what they are
+    /// about to say.
+    fn look(&self) {
+        if self.system.as_ref().is_some_and(|system| system.refresh(rt::now_ms())) {
+            self.known.take();
+            self.asked.take();
+        }
+    }
+
     /// What is kept of an earlier answer.
     fn kept(&self, query: &Query) -> Option<Known> {
-        match self.names.borrow().get(query)? {
-            Entry::Known(known) if known.until_ms > rt::now_ms() => Some(known.clone()),
-            _ => None,
-        }
+        self.known.borrow_mut().get(query).filter(|known| known.until_ms > rt::now_ms())
     }
 
     async fn find(self: &Rc<Self>, query: Query, timeout_ms: u64) -> Result<Known, ResolveError> {
@@ -268,14 +277,11 @@ impl Resolver {
 
     /// The lookup of a name that is under way, or a new one.
     fn ask_once(self: &Rc<Self>, query: Query) -> Rc<Asked> {
-        // One whose task has died, by a panic, is the table's alone, and would be waited for in vain.
-        if let Some(Entry::Asked(asked)) = self.names.borrow().get(&query)
-            && Rc::strong_count(asked) > 1
-        {
-            return asked.clone();
+        if let Some(asked) = self.asked.borrow().get(&query).and_then(Weak::upgrade) {
+            return asked;
         }
         let asked = Rc::<Asked>::default();
-        self.names.borrow_mut().insert(query.clone(), Entry::Asked(asked.clone()));
+        self.asked.borrow_mut().insert(query.clone(), Rc::downgrade(&asked));
         rt::spawn(self.clone().run(query, asked.clone()));
         asked
     }
@@ -286,25 +292,21 @@ impl Resolver {
             Wanted::Services => self.follow_one(&query.name, Kind::Srv, &asked).await,
             Wanted::Names => self.follow_one(&query.name, Kind::Ptr, &asked).await,
         };
-        self.names.borrow_mut().remove(&query);
         let found = found.map(|(mut known, ttl)| {
-            known.until_ms = rt::now_ms() + self.spec.valid_s.unwrap_or(ttl.into()).saturating_mul(1000);
-            self.remember(query, &known);
+            let ms = self.spec.valid_s.unwrap_or(ttl.into()).saturating_mul(1000);
+            known.until_ms = rt::now_ms().saturating_add(ms);
             known
         });
+        // Unless the name servers have been changed meanwhile.
+        let counts = |other: &Weak<Asked>| std::ptr::eq(other.as_ptr(), Rc::as_ptr(&asked));
+        if self.asked.borrow().get(&query).is_some_and(counts) {
+            self.asked.borrow_mut().remove(&query);
+            if let Some(known) = found.as_ref().ok().filter(|known| known.until_ms > rt::now_ms()) {
+                self.known.borrow_mut().add(query, known.clone());
+            }
+        }
         asked.found.replace(Some(found));
         asked.done.notify();
-    }
-
-    fn remember(&self, query: Query, known: &Known) {
-        let mut names = self.names.borrow_mut();
-        let now = rt::now_ms();
-        if names.len() >= MOST_NAMES {
-            names.retain(|_, entry| !matches!(entry, Entry::Known(known) if known.until_ms <= now));
-        }
-        if names.len() < MOST_NAMES {
-            names.insert(query, Entry::Known(known.clone()));
-        }
     }
 
     /// Asks for a name, and for those that it is an alias of, until there are addresses; and for how many seconds they
@@ -386,8 +388,8 @@ impl Resolver {
                 }
                 None => {}
             }
-            // The table and the lookup's own task have it, and else those who wait.
-            if Rc::strong_count(asked) <= 2 {
+            // The lookup's own task has it, and else those who wait.
+            if Rc::strong_count(asked) <= 1 {
                 break;
             }
         }
@@ -404,6 +406,24 @@ impl Resolver {
         }
         let _asking = rt::timeout(RESEND_MS, self.asking_tcp.enter()).await?;
         rt::timeout(RESEND_MS, over_tcp(server, name, kind)).await
+    }
+}
+
+impl Names {
+    fn get(&mut self, query: &Query) -> Option<Known> {
+        if let Some(known) = self.young.get(query) {
+            return Some(known.clone());
+        }
+        let known = self.old.remove(query)?;
+        self.add(query.clone(), known.clone());
+        Some(known)
+    }
+
+    fn add(&mut self, query: Query, known: Known) {
+        if self.young.len() >= MOST_NAMES / 2 {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(query, known);
     }
 }
 

@@ -318,3 +318,24 @@ fn slow_names_do_not_hold_up_others() {
         assert_eq!(ports.borrow().len(), 20, "each question has a port of its own");
     });
 }
+
+#[test]
+fn the_oldest_names_make_room() {
+    simulate(async {
+        let addr = SocketAddr::from(([10, 0, 0, 53], 53));
+        simulated(addr, 86_400);
+        let resolver = Resolver::new(ResolverSpec { servers: vec![addr], ipv6: false, ..ResolverSpec::default() });
+        let is_kept = |name: &str| {
+            let name = Name::parse(name.as_bytes()).expect("a name");
+            resolver.kept(&Query { name, wanted: Wanted::Addresses }).is_some()
+        };
+        for number in 0..MOST_NAMES + 10 {
+            look(&resolver, &format!("a{number}.test")).await;
+            assert!(is_kept(&format!("a{number}.test")));
+            assert!(is_kept("a0.test"), "it is in use");
+        }
+        assert!(!is_kept("a1.test"));
+        let known = resolver.known.borrow();
+        assert!(known.young.len() + known.old.len() <= MOST_NAMES);
+    });
+}
