@@ -185,11 +185,11 @@ impl Resolver {
 
     /// The same, and until when it holds, by the loop's clock.
     pub async fn addresses(self: &Rc<Self>, name: &[u8], timeout_ms: u64) -> Result<(Vec<IpAddr>, u64), ResolveError> {
-        let Some(system) = &self.system else { return self.known(Name::parse(name), timeout_ms).await };
         self.look();
-        if let Some(found) = system.host(name) {
-            return Ok((found, rt::now_ms() + system::LOOK_MS));
+        if let Some(found) = self.in_hosts(name) {
+            return Ok(found);
         }
+        let Some(system) = &self.system else { return self.known(Name::parse(name), timeout_ms).await };
         for candidate in system.candidates(name) {
             match self.known(Name::parse(&candidate), timeout_ms).await {
                 Err(ResolveError::NOT_FOUND) => {}
@@ -197,6 +197,12 @@ impl Resolver {
             }
         }
         Err(ResolveError::NOT_FOUND)
+    }
+
+    /// What /etc/hosts has for a name, and until when that holds.
+    fn in_hosts(&self, name: &[u8]) -> Option<(Vec<IpAddr>, u64)> {
+        let found = self.system.as_ref()?.host(name)?;
+        Some((found, rt::now_ms() + system::LOOK_MS))
     }
 
     async fn known(self: &Rc<Self>, name: Option<Name>, timeout_ms: u64) -> Result<(Vec<IpAddr>, u64), ResolveError> {
@@ -216,14 +222,18 @@ impl Resolver {
         name: &[u8],
         timeout_ms: u64,
     ) -> Result<(Vec<(Service, Vec<IpAddr>)>, u64), ResolveError> {
-        if let Some(system) = &self.system {
-            system.refresh(rt::now_ms());
-        }
+        self.look();
         let name = Name::parse(name).ok_or(ResolveError::NOT_FOUND)?;
         let known = self.find(Query { name, wanted: Wanted::Services }, timeout_ms).await?;
         let (mut found, mut until_ms) = (Vec::new(), known.until_ms);
         for service in known.services.iter() {
-            match self.known(Some(service.target.clone()), timeout_ms).await {
+            // The whole name of a host, which no domain completes.
+            let in_hosts = service.target.host().and_then(|name| self.in_hosts(name.as_bytes()));
+            let addresses = match in_hosts {
+                Some(found) => Ok(found),
+                None => self.known(Some(service.target.clone()), timeout_ms).await,
+            };
+            match addresses {
                 Ok((addresses, until)) => {
                     until_ms = until_ms.min(until);
                     found.push((service.clone(), addresses));
@@ -237,9 +247,7 @@ impl Resolver {
 
     /// The name of an address: the first that an answer has and that hosts can have.
     pub async fn name_of(self: &Rc<Self>, address: IpAddr, timeout_ms: u64) -> Result<String, ResolveError> {
-        if let Some(system) = &self.system {
-            system.refresh(rt::now_ms());
-        }
+        self.look();
         let query = Query { name: Name::of_address(address), wanted: Wanted::Names };
         let known = self.find(query, timeout_ms).await?;
         known.names.iter().find_map(Name::host).ok_or(ResolveError::NOT_FOUND)
