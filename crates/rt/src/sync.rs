@@ -98,14 +98,6 @@ impl Waiting {
             }
         }
     }
-
-    fn take_one(&mut self) -> Option<Waker> {
-        let waker = self.list.pop()?;
-        if let Some(index) = &mut self.index {
-            index.0.remove(&identity(&waker));
-        }
-        Some(waker)
-    }
 }
 
 fn identity(waker: &Waker) -> Identity {
@@ -122,12 +114,6 @@ impl Event {
     pub fn notify(&self) {
         self.count.set(self.count.get() + 1);
         self.waiting.take().list.into_iter().for_each(Waker::wake);
-    }
-
-    /// Polls one of those who wait, though nothing has happened: something else may have, which concerns one of them.
-    pub fn wake_one(&self) {
-        let waker = self.waiting.borrow_mut().take_one();
-        waker.into_iter().for_each(Waker::wake);
     }
 
     /// Waits for the next [`Event::notify`] after this call.
