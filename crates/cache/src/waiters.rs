@@ -8,10 +8,10 @@
 //! small, however many wait.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
 use std::rc::{Rc, Weak};
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 
 use crate::key::Key;
 use crate::stored::Stored;
@@ -25,12 +25,65 @@ pub struct Waiters {
 /// What those wait for who wait for the same key.
 #[derive(Default)]
 struct Wait {
-    event: rt::Event,
+    /// Who waits, the first one first. Who has left holds its place no longer.
+    places: RefCell<VecDeque<Weak<Place>>>,
     news: Rc<News>,
     /// When one of them has looked last.
     looked_ms: Cell<u64>,
-    /// One of them is to look now.
-    turn: Cell<bool>,
+}
+
+/// The place of one that waits.
+#[derive(Default)]
+struct Place {
+    call: Cell<Option<Call>>,
+    waker: Cell<Option<Waker>>,
+}
+
+/// Why one that waits is woken.
+#[derive(Clone, Copy)]
+enum Call {
+    /// There is news.
+    News,
+    /// It is to look.
+    Look,
+}
+
+impl Place {
+    fn call(&self, call: Call) {
+        self.call.set(Some(call));
+        self.waker.take().into_iter().for_each(Waker::wake);
+    }
+
+    fn poll(&self, cx: &mut Context<'_>) -> Poll<Call> {
+        if let Some(call) = self.call.take() {
+            return Poll::Ready(call);
+        }
+        self.waker.set(Some(cx.waker().clone()));
+        Poll::Pending
+    }
+}
+
+impl Wait {
+    fn add(&self) -> Rc<Place> {
+        let place = Rc::<Place>::default();
+        self.places.borrow_mut().push_back(Rc::downgrade(&place));
+        place
+    }
+
+    /// Has the one look that waits for longest, but for those who are about to.
+    fn call_one(&self) {
+        let places = self.places.borrow();
+        let first = places.iter().filter_map(Weak::upgrade).find(|place| place.call.get().is_none());
+        first.into_iter().for_each(|place| place.call(Call::Look));
+    }
+
+    /// Removes the places at the front that nobody holds.
+    fn clear(&self) {
+        let mut places = self.places.borrow_mut();
+        while places.front().is_some_and(|place| place.strong_count() == 0) {
+            places.pop_front();
+        }
+    }
 }
 
 /// What those share who were woken together.
@@ -59,20 +112,15 @@ impl Waiters {
     /// Waits until there is news of a key, or for `most_ms`, or until it is this one's turn to look (`None`). If there is
     /// something to be done then, the others are to be woken.
     pub async fn wait(&self, key: &Key, most_ms: u64) -> Option<Rc<News>> {
-        let waiting = Waiting { waiters: self, key, wait: self.find_or_begin(key) };
+        let wait = self.find_or_begin(key);
+        let waiting = Waiting { waiters: self, key, place: wait.add(), wait };
         let end = rt::now_ms().saturating_add(most_ms);
         loop {
             let left = end.saturating_sub(rt::now_ms());
             let wait = &*waiting.wait;
-            let seen = wait.event.count();
-            let heard = poll_fn(|cx| match wait.event.poll_since(cx, seen) {
-                Poll::Ready(()) => Poll::Ready(true),
-                Poll::Pending if wait.turn.take() => Poll::Ready(false),
-                Poll::Pending => Poll::Pending,
-            });
-            match rt::timeout(left.min(LOOK_MS), heard).await {
-                Some(true) => return Some(wait.news.clone()),
-                Some(false) => return None,
+            match rt::timeout(left.min(LOOK_MS), poll_fn(|cx| waiting.place.poll(cx))).await {
+                Some(Call::News) => return Some(wait.news.clone()),
+                Some(Call::Look) => return None,
                 None => {}
             }
             let now = rt::now_ms();
@@ -94,16 +142,16 @@ impl Waiters {
         let wait = self.waits.borrow_mut().remove(key);
         if let Some(wait) = wait.as_ref().and_then(Weak::upgrade) {
             stored.into_iter().for_each(|stored| wait.news.share(stored));
-            wait.event.notify();
+            let places = wait.places.take();
+            places.iter().filter_map(Weak::upgrade).for_each(|place| place.call(Call::News));
         }
     }
 
-    /// There may be news of a key: one of those who wait is to look.
+    /// There may be news of a key: of those who wait the first one is to look.
     pub fn wake_one(&self, key: &Key) {
         let wait = self.waits.borrow().get(key).and_then(Weak::upgrade);
         if let Some(wait) = wait {
-            wait.turn.set(true);
-            wait.event.wake_one();
+            wait.call_one();
         }
     }
 
@@ -122,11 +170,17 @@ impl Waiters {
 struct Waiting<'a> {
     waiters: &'a Waiters,
     key: &'a Key,
+    place: Rc<Place>,
     wait: Rc<Wait>,
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
+        // Who leaves before it has looked passes that on.
+        if let Some(Call::Look) = self.place.call.get() {
+            self.wait.call_one();
+        }
+        self.wait.clear();
         let mut waits = self.waiters.waits.borrow_mut();
         // The last one removes what they have waited for, unless others wait for something later.
         if Rc::strong_count(&self.wait) == 1
@@ -139,6 +193,8 @@ impl Drop for Waiting<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
     use super::*;
     use crate::stored::Contents;
 
@@ -228,6 +284,40 @@ mod tests {
             assert_eq!(woken.get(), 2);
             waiters.wake_one(&key);
             assert!(waiters.waits.borrow().is_empty(), "nobody waits");
+        });
+    }
+
+    #[test]
+    fn who_has_left_keeps_nobody_waiting() {
+        run(async {
+            let (key, waiters) = (Key::of(b"a"), Rc::<Waiters>::default());
+            let begin = rt::now_ms();
+            let order = Rc::<RefCell<Vec<u32>>>::default();
+            // Each in a task of its own: the second leaves before it is called, the third when it is.
+            let leave = Rc::<rt::Event>::default();
+            for n in 1..=4 {
+                let (waiters, order, leave) = (waiters.clone(), order.clone(), leave.clone());
+                rt::spawn(async move {
+                    let seen = leave.count();
+                    let mut wait = pin!(waiters.wait(&key, 10_000));
+                    let looks = poll_fn(|cx| match n {
+                        3 if leave.poll_since(cx, seen).is_ready() => Poll::Ready(false),
+                        _ => wait.as_mut().poll(cx).map(|news| news.is_none()),
+                    });
+                    if rt::timeout(if n == 2 { 10 } else { 10_000 }, looks).await == Some(true) {
+                        order.borrow_mut().push(n);
+                    }
+                });
+            }
+            rt::sleep(20).await;
+            waiters.wake_one(&key);
+            rt::sleep(1).await;
+            assert_eq!(*order.borrow(), [1], "it has waited for longest");
+            waiters.wake_one(&key);
+            leave.notify();
+            rt::sleep(1).await;
+            assert_eq!(*order.borrow(), [1, 4]);
+            assert!(rt::now_ms() < begin + LOOK_MS && waiters.waits.borrow().is_empty());
         });
     }
 

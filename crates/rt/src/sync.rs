@@ -98,14 +98,6 @@ impl Waiting {
             }
         }
     }
-
-    fn take_one(&mut self) -> Option<Waker> {
-        let waker = self.list.pop()?;
-        if let Some(index) = &mut self.index {
-            index.0.remove(&identity(&waker));
-        }
-        Some(waker)
-    }
 }
 
 fn identity(waker: &Waker) -> Identity {
@@ -122,12 +114,6 @@ impl Event {
     pub fn notify(&self) {
         self.count.set(self.count.get() + 1);
         self.waiting.take().list.into_iter().for_each(Waker::wake);
-    }
-
-    /// Polls one of those who wait, though nothing has happened: something else may have, which concerns one of them.
-    pub fn wake_one(&self) {
-        let waker = self.waiting.borrow_mut().take_one();
-        waker.into_iter().for_each(Waker::wake);
     }
 
     /// Waits for the next [`Event::notify`] after this call.
@@ -172,8 +158,8 @@ impl Gate {
         poll_fn(|cx| entering.poll(cx)).await
     }
 
-    /// A place has become free: wakes the next one that waits.
-    fn wake_next(&self) {
+    /// A place has become free: it goes to the next one that waits. Nobody who comes meanwhile gets it.
+    fn leave(&self) {
         let mut waiting = self.waiting.borrow_mut();
         while let Some((waker, queued)) = waiting.pop_front() {
             // Who has given up holds its mark no longer.
@@ -183,10 +169,11 @@ impl Gate {
                 return waker.wake();
             }
         }
+        self.free.set(self.free.get() + 1);
     }
 }
 
-/// Somebody before the gate, and whether they are in the queue; false after they were, if it is their turn.
+/// Somebody before the gate, and whether they are in the queue; false after they were, if a place is theirs.
 struct Entering<'a> {
     gate: &'a Gate,
     queued: Option<Rc<Cell<bool>>>,
@@ -195,16 +182,17 @@ struct Entering<'a> {
 impl<'a> Entering<'a> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Pass<'a>> {
         let gate = self.gate;
-        if gate.free.get() > 0 {
-            gate.free.set(gate.free.get() - 1);
-            self.queued = None;
-            return Poll::Ready(Pass(gate));
+        match &self.queued {
+            Some(queued) if queued.get() => return Poll::Pending,
+            Some(_) => self.queued = None,
+            None if gate.free.get() > 0 => gate.free.set(gate.free.get() - 1),
+            None => {
+                let queued = self.queued.insert(Rc::new(Cell::new(true)));
+                gate.waiting.borrow_mut().push_back((cx.waker().clone(), queued.clone()));
+                return Poll::Pending;
+            }
         }
-        let queued = self.queued.get_or_insert_default();
-        if !queued.replace(true) {
-            gate.waiting.borrow_mut().push_back((cx.waker().clone(), queued.clone()));
-        }
-        Poll::Pending
+        Poll::Ready(Pass(gate))
     }
 }
 
@@ -212,15 +200,14 @@ impl Drop for Entering<'_> {
     fn drop(&mut self) {
         // Who gives up when it is their turn passes it on.
         if self.queued.take().is_some_and(|queued| !queued.get()) {
-            self.gate.wake_next();
+            self.gate.leave();
         }
     }
 }
 
 impl Drop for Pass<'_> {
     fn drop(&mut self) {
-        self.0.free.set(self.0.free.get() + 1);
-        self.0.wake_next();
+        self.0.leave();
     }
 }
 
@@ -357,5 +344,18 @@ mod tests {
         drop(first);
         assert_eq!(gate.waiting.borrow().len(), 0, "then the second");
         assert!(poll(&mut second).is_some());
+        assert_eq!(gate.free.get(), 1);
+    }
+
+    #[test]
+    fn nobody_overtakes_the_one_whose_turn_it_is() {
+        let gate = Gate::new(1);
+        let pass = poll(&mut Box::pin(gate.enter())).expect("nobody is in");
+        let (mut waits, mut again) = (Box::pin(gate.enter()), Box::pin(gate.enter()));
+        assert!(poll(&mut waits).is_none());
+        drop(pass);
+        assert!(poll(&mut again).is_none(), "it comes after the one that was woken");
+        drop(poll(&mut waits).expect("its turn"));
+        assert!(poll(&mut again).is_some());
     }
 }

@@ -12,6 +12,7 @@ pub mod health;
 mod keepalive;
 pub mod names;
 mod peer;
+mod ports;
 mod queue;
 pub mod resolver;
 pub mod retry;

@@ -3,22 +3,24 @@
 //!
 //! Without the directive the name servers of /etc/resolv.conf are asked ([`Resolver::system`]).
 //!
-//! Each question has a random number and comes from a port of its own, so that who can't see it can't answer it. All who
-//! ask for a name while it is being looked up wait for the same answer.
+//! Each question has a random number and comes from a port of its own, or from a random one of many if many are under
+//! way ([`crate::ports`]), so that who can't see it can't answer it. All who ask for a name while it is being looked up
+//! wait for the same answer.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 use buf::{Bytes, Chain};
 use engine::log::{self, Errno};
 use os::SockAddr;
-use rt::{ConnectOptions, Event, Gate, Stream, Transmit, UdpSocket};
+use rt::{ConnectOptions, Event, Gate, Stream};
 use wire::dns::{self, Answer, Kind, Name, Service};
 
+use crate::ports::{self, Ports};
 use crate::system::{self, System};
 
 /// What a directive says.
@@ -48,9 +50,14 @@ pub struct Resolver {
     system: Option<System>,
     /// The server that is asked next.
     next: Cell<usize>,
-    names: RefCell<HashMap<Query, Entry>>,
+    known: RefCell<Names>,
+    /// Lookups that are under way.
+    asked: RefCell<HashMap<Query, Weak<Asked>>>,
+    ports: Rc<Ports>,
     /// Questions that are under way.
     asking: Gate,
+    /// Those over TCP.
+    asking_tcp: Gate,
 }
 
 /// What somebody wants to know.
@@ -68,9 +75,11 @@ enum Wanted {
     Names,
 }
 
-enum Entry {
-    Known(Known),
-    Asked(Rc<Asked>),
+/// The names that are remembered. The older half of them is forgotten where a new one finds no room.
+#[derive(Default)]
+struct Names {
+    young: HashMap<Query, Known>,
+    old: HashMap<Query, Known>,
 }
 
 /// What is known of a name.
@@ -122,8 +131,11 @@ impl fmt::Display for ResolveError {
 const RESEND_MS: u64 = 5000;
 /// How often a question is asked.
 const TRIES: usize = 6;
-/// How many questions may be under way, each with a socket of its own.
-const MOST_QUESTIONS: usize = 64;
+/// How many questions may be under way: so many that slow names don't hold up others. Half of the numbers that the
+/// questions of one port can have, so that a free one is soon found.
+const MOST_QUESTIONS: usize = 32_768;
+/// How many questions over TCP may be under way, each with a connection of its own.
+const MOST_TCP: usize = 64;
 /// How many names are remembered.
 const MOST_NAMES: usize = 10_000;
 /// How often a name may lead to another one.
@@ -152,8 +164,11 @@ impl Resolver {
             spec,
             system,
             next: Cell::new(0),
-            names: RefCell::default(),
+            known: RefCell::default(),
+            asked: RefCell::default(),
+            ports: Rc::default(),
             asking: Gate::new(MOST_QUESTIONS),
+            asking_tcp: Gate::new(MOST_TCP),
         })
     }
 
@@ -170,13 +185,11 @@ impl Resolver {
 
     /// The same, and until when it holds, by the loop's clock.
     pub async fn addresses(self: &Rc<Self>, name: &[u8], timeout_ms: u64) -> Result<(Vec<IpAddr>, u64), ResolveError> {
+        self.look();
+        if let Some(found) = self.in_hosts(name) {
+            return Ok(found);
+        }
         let Some(system) = &self.system else { return self.known(Name::parse(name), timeout_ms).await };
-        if system.refresh(rt::now_ms()) {
-            self.names.borrow_mut().retain(|_, entry| matches!(entry, Entry::Asked(_)));
-        }
-        if let Some(found) = system.host(name) {
-            return Ok((found, rt::now_ms() + system::LOOK_MS));
-        }
         for candidate in system.candidates(name) {
             match self.known(Name::parse(&candidate), timeout_ms).await {
                 Err(ResolveError::NOT_FOUND) => {}
@@ -184,6 +197,12 @@ impl Resolver {
             }
         }
         Err(ResolveError::NOT_FOUND)
+    }
+
+    /// What /etc/hosts has for a name, and until when that holds.
+    fn in_hosts(&self, name: &[u8]) -> Option<(Vec<IpAddr>, u64)> {
+        let found = self.system.as_ref()?.host(name)?;
+        Some((found, rt::now_ms() + system::LOOK_MS))
     }
 
     async fn known(self: &Rc<Self>, name: Option<Name>, timeout_ms: u64) -> Result<(Vec<IpAddr>, u64), ResolveError> {
@@ -203,14 +222,18 @@ impl Resolver {
         name: &[u8],
         timeout_ms: u64,
     ) -> Result<(Vec<(Service, Vec<IpAddr>)>, u64), ResolveError> {
-        if let Some(system) = &self.system {
-            system.refresh(rt::now_ms());
-        }
+        self.look();
         let name = Name::parse(name).ok_or(ResolveError::NOT_FOUND)?;
         let known = self.find(Query { name, wanted: Wanted::Services }, timeout_ms).await?;
         let (mut found, mut until_ms) = (Vec::new(), known.until_ms);
         for service in known.services.iter() {
-            match self.known(Some(service.target.clone()), timeout_ms).await {
+            // The whole name of a host, which no domain completes.
+            let in_hosts = service.target.host().and_then(|name| self.in_hosts(name.as_bytes()));
+            let addresses = match in_hosts {
+                Some(found) => Ok(found),
+                None => self.known(Some(service.target.clone()), timeout_ms).await,
+            };
+            match addresses {
                 Ok((addresses, until)) => {
                     until_ms = until_ms.min(until);
                     found.push((service.clone(), addresses));
@@ -224,20 +247,24 @@ impl Resolver {
 
     /// The name of an address: the first that an answer has and that hosts can have.
     pub async fn name_of(self: &Rc<Self>, address: IpAddr, timeout_ms: u64) -> Result<String, ResolveError> {
-        if let Some(system) = &self.system {
-            system.refresh(rt::now_ms());
-        }
+        self.look();
         let query = Query { name: Name::of_address(address), wanted: Wanted::Names };
         let known = self.find(query, timeout_ms).await?;
         known.names.iter().find_map(Name::host).ok_or(ResolveError::NOT_FOUND)
     }
 
+    /// Looks whether the system's files have changed: what other name servers said is forgotten, and so is what they are
+    /// about to say.
+    fn look(&self) {
+        if self.system.as_ref().is_some_and(|system| system.refresh(rt::now_ms())) {
+            self.known.take();
+            self.asked.take();
+        }
+    }
+
     /// What is kept of an earlier answer.
     fn kept(&self, query: &Query) -> Option<Known> {
-        match self.names.borrow().get(query)? {
-            Entry::Known(known) if known.until_ms > rt::now_ms() => Some(known.clone()),
-            _ => None,
-        }
+        self.known.borrow_mut().get(query).filter(|known| known.until_ms > rt::now_ms())
     }
 
     async fn find(self: &Rc<Self>, query: Query, timeout_ms: u64) -> Result<Known, ResolveError> {
@@ -258,14 +285,11 @@ impl Resolver {
 
     /// The lookup of a name that is under way, or a new one.
     fn ask_once(self: &Rc<Self>, query: Query) -> Rc<Asked> {
-        // One whose task has died, by a panic, is the table's alone, and would be waited for in vain.
-        if let Some(Entry::Asked(asked)) = self.names.borrow().get(&query)
-            && Rc::strong_count(asked) > 1
-        {
-            return asked.clone();
+        if let Some(asked) = self.asked.borrow().get(&query).and_then(Weak::upgrade) {
+            return asked;
         }
         let asked = Rc::<Asked>::default();
-        self.names.borrow_mut().insert(query.clone(), Entry::Asked(asked.clone()));
+        self.asked.borrow_mut().insert(query.clone(), Rc::downgrade(&asked));
         rt::spawn(self.clone().run(query, asked.clone()));
         asked
     }
@@ -276,25 +300,21 @@ impl Resolver {
             Wanted::Services => self.follow_one(&query.name, Kind::Srv, &asked).await,
             Wanted::Names => self.follow_one(&query.name, Kind::Ptr, &asked).await,
         };
-        self.names.borrow_mut().remove(&query);
         let found = found.map(|(mut known, ttl)| {
-            known.until_ms = rt::now_ms() + self.spec.valid_s.unwrap_or(ttl.into()).saturating_mul(1000);
-            self.remember(query, &known);
+            let ms = self.spec.valid_s.unwrap_or(ttl.into()).saturating_mul(1000);
+            known.until_ms = rt::now_ms().saturating_add(ms);
             known
         });
+        // Unless the name servers have been changed meanwhile.
+        let counts = |other: &Weak<Asked>| std::ptr::eq(other.as_ptr(), Rc::as_ptr(&asked));
+        if self.asked.borrow().get(&query).is_some_and(counts) {
+            self.asked.borrow_mut().remove(&query);
+            if let Some(known) = found.as_ref().ok().filter(|known| known.until_ms > rt::now_ms()) {
+                self.known.borrow_mut().add(query, known.clone());
+            }
+        }
         asked.found.replace(Some(found));
         asked.done.notify();
-    }
-
-    fn remember(&self, query: Query, known: &Known) {
-        let mut names = self.names.borrow_mut();
-        let now = rt::now_ms();
-        if names.len() >= MOST_NAMES {
-            names.retain(|_, entry| !matches!(entry, Entry::Known(known) if known.until_ms <= now));
-        }
-        if names.len() < MOST_NAMES {
-            names.insert(query, Entry::Known(known.clone()));
-        }
     }
 
     /// Asks for a name, and for those that it is an alias of, until there are addresses; and for how many seconds they
@@ -360,7 +380,7 @@ impl Resolver {
         self.next.set((first + 1) % servers.len());
         for failed in 1..=TRIES {
             let server = servers[(first + failed - 1) % servers.len()];
-            match rt::timeout(RESEND_MS, self.ask(server, name, kind)).await {
+            match self.ask(server, name, kind).await {
                 Some(Ok(answer)) if answer.code == dns::FORMAT_ERROR && puzzled + 1 < servers.len() => puzzled += 1,
                 Some(Ok(answer)) => return Ok(answer),
                 Some(Err(error)) => {
@@ -376,25 +396,42 @@ impl Resolver {
                 }
                 None => {}
             }
-            // The table and the lookup's own task have it, and else those who wait.
-            if Rc::strong_count(asked) <= 2 {
+            // The lookup's own task has it, and else those who wait.
+            if Rc::strong_count(asked) <= 1 {
                 break;
             }
         }
         Err(ResolveError::TIMED_OUT)
     }
 
-    async fn ask(&self, server: SocketAddr, name: &Name, kind: Kind) -> io::Result<Answer> {
-        let _pass = self.asking.enter().await;
-        let random = rt::random_bytes();
-        let id = u16::from_be_bytes([random[0], random[1]]);
-        let question = dns::question(id, name, kind);
-        let answer = over_udp(server, &question, |message| dns::answer(message, id, name, kind)).await?;
-        if !answer.truncated {
-            return Ok(answer);
+    /// Asks a server once; `None` if it doesn't answer in time. Waiting for one's turn to ask is no part of that time.
+    async fn ask(&self, server: SocketAddr, name: &Name, kind: Kind) -> Option<io::Result<Answer>> {
+        let asking = self.asking.enter().await;
+        let answer = rt::timeout(RESEND_MS, self.ports.ask(server, name, kind)).await?;
+        drop(asking);
+        if !answer.as_ref().is_ok_and(|answer| answer.truncated) {
+            return Some(answer);
         }
-        let message = over_tcp(server, &question).await?;
-        dns::answer(&message, id, name, kind).ok_or_else(|| io::ErrorKind::InvalidData.into())
+        let _asking = rt::timeout(RESEND_MS, self.asking_tcp.enter()).await?;
+        rt::timeout(RESEND_MS, over_tcp(server, name, kind)).await
+    }
+}
+
+impl Names {
+    fn get(&mut self, query: &Query) -> Option<Known> {
+        if let Some(known) = self.young.get(query) {
+            return Some(known.clone());
+        }
+        let known = self.old.remove(query)?;
+        self.add(query.clone(), known.clone());
+        Some(known)
+    }
+
+    fn add(&mut self, query: Query, known: Known) {
+        if self.young.len() >= MOST_NAMES / 2 {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(query, known);
     }
 }
 
@@ -410,31 +447,20 @@ impl Known {
     }
 }
 
-/// Sends a question from a port of its own, and waits for a datagram that `read` takes.
-async fn over_udp(server: SocketAddr, question: &[u8], read: impl Fn(&[u8]) -> Option<Answer>) -> io::Result<Answer> {
-    let socket = UdpSocket::connect(&SockAddr::from(server), &ConnectOptions::default()).await?;
-    socket.send(&mut [Transmit::new(question)]).await?;
-    let mut received = Vec::new();
-    loop {
-        socket.recv(&mut received).await?;
-        if let Some(answer) = received.drain(..).find_map(|datagram| read(&datagram.bytes)) {
-            return Ok(answer);
-        }
-    }
-}
-
-/// The same over TCP, where messages have their lengths before them (RFC 1035 §4.2.2).
-async fn over_tcp(server: SocketAddr, question: &[u8]) -> io::Result<Vec<u8>> {
+/// Asks over TCP, where messages have their lengths before them (RFC 1035 §4.2.2).
+async fn over_tcp(server: SocketAddr, name: &Name, kind: Kind) -> io::Result<Answer> {
+    let id = ports::random();
+    let question = dns::question(id, name, kind);
     let stream = Stream::connect(&SockAddr::from(server), &ConnectOptions::default(), RESEND_MS).await?;
     let length = u16::try_from(question.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
-    let message = [&length.to_be_bytes()[..], question].concat();
+    let message = [&length.to_be_bytes()[..], &question].concat();
     stream.send(&mut Chain::from(Bytes::from(message))).await?;
     let mut received = Vec::new();
     loop {
         if let Some((length, message)) = received.split_first_chunk::<2>()
             && let Some(message) = message.get(..usize::from(u16::from_be_bytes(*length)))
         {
-            return Ok(message.to_vec());
+            return dns::answer(message, id, name, kind).ok_or_else(|| io::ErrorKind::InvalidData.into());
         }
         let more = stream.recv(PART).await?;
         if more.is_empty() {

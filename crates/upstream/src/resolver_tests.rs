@@ -1,5 +1,6 @@
 //! The resolver against name servers in threads of the test.
 
+use std::collections::HashSet;
 use std::future::Future;
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -261,4 +262,148 @@ fn what_is_lost_is_asked_again() {
     assert!((1..20).all(|seed| over_a_lossy_network(seed, 0) < 10));
     let times: Vec<u64> = (1..50).map(|seed| over_a_lossy_network(seed, 200)).collect();
     assert!(times.iter().any(|ms| *ms < 10) && times.iter().any(|ms| *ms >= RESEND_MS), "{times:?}");
+}
+
+/// A name server of the simulation: silent about names that begin with `s`, else it has an address, for so many seconds.
+/// What it gives holds the ports that questions came from.
+fn simulated(addr: SocketAddr, ttl: u32) -> Rc<RefCell<HashSet<String>>> {
+    let (server, ports) = (rt::sim::bind(addr.into()), Rc::<RefCell<HashSet<String>>>::default());
+    let seen = ports.clone();
+    rt::spawn(async move {
+        let mut questions = Vec::new();
+        while server.recv(&mut questions).await.is_ok() {
+            for question in questions.drain(..) {
+                seen.borrow_mut().insert(format!("{:?}", question.from));
+                if question.bytes[13] != b's' {
+                    let answer = reply(&question.bytes, 0, &[(1, ttl, &[192, 0, 2, 1])]).expect("an answer");
+                    server.send(&mut [question.reply(&answer)]).await.expect("sent");
+                }
+            }
+        }
+    });
+    ports
+}
+
+fn simulate(test: impl Future<Output = ()>) {
+    let options = rt::Options { driver: rt::Driver::Sim(1), ..rt::Options::default() };
+    rt::Runtime::new(options).expect("a runtime").block_on(test);
+}
+
+#[test]
+fn slow_names_do_not_hold_up_others() {
+    simulate(async {
+        let addr = SocketAddr::from(([10, 0, 0, 53], 53));
+        let ports = simulated(addr, 0);
+        let resolver = Resolver::new(ResolverSpec { servers: vec![addr], ..ResolverSpec::default() });
+        for number in 0..1000 {
+            let resolver = resolver.clone();
+            rt::spawn(async move {
+                let found = resolver.resolve(format!("s{number}.test").as_bytes(), 12_000).await;
+                assert_eq!(found, Err(ResolveError::TIMED_OUT));
+            });
+        }
+        for _ in 0..15 {
+            rt::sleep(1000).await;
+            let start = rt::now_ms();
+            assert_eq!(look(&resolver, "a.test").await, "192.0.2.1");
+            assert!(rt::now_ms() - start < 100);
+        }
+        assert!(ports.borrow().len() < 6 * ports::MOST_PORTS, "{}", ports.borrow().len());
+        rt::sleep(5000).await;
+        assert!(resolver.ports.is_empty(), "nobody asks any more");
+        ports.borrow_mut().clear();
+        for _ in 0..10 {
+            look(&resolver, "a.test").await;
+        }
+        assert_eq!(ports.borrow().len(), 20, "each question has a port of its own");
+    });
+}
+
+#[test]
+fn the_oldest_names_make_room() {
+    simulate(async {
+        let addr = SocketAddr::from(([10, 0, 0, 53], 53));
+        simulated(addr, 86_400);
+        let resolver = Resolver::new(ResolverSpec { servers: vec![addr], ipv6: false, ..ResolverSpec::default() });
+        let is_kept = |name: &str| {
+            let name = Name::parse(name.as_bytes()).expect("a name");
+            resolver.kept(&Query { name, wanted: Wanted::Addresses }).is_some()
+        };
+        for number in 0..MOST_NAMES + 10 {
+            look(&resolver, &format!("a{number}.test")).await;
+            assert!(is_kept(&format!("a{number}.test")));
+            assert!(is_kept("a0.test"), "it is in use");
+        }
+        assert!(!is_kept("a1.test"));
+        let known = resolver.known.borrow();
+        assert!(known.young.len() + known.old.len() <= MOST_NAMES);
+    });
+}
+
+/// A name server of the simulation that says of everything what its number is in, after so many milliseconds.
+fn numbered(number: u8, after_ms: u64) {
+    let server = rt::sim::bind(SocketAddr::from(([10, 0, 0, number], 53)).into());
+    rt::spawn(async move {
+        let mut questions = Vec::new();
+        while server.recv(&mut questions).await.is_ok() {
+            rt::sleep(after_ms).await;
+            for question in questions.drain(..) {
+                let name = [1, b'h', 1, b'0' + number, 0];
+                let service = [&[0, 0, 0, 0, 0, 80][..], &name].concat();
+                let records: [(u16, u32, &[u8]); 3] =
+                    [(1, 600, &[10, 1, 1, number]), (33, 600, &service), (12, 600, &name)];
+                let kind = u16::from(question.bytes[question.bytes.len() - 3]);
+                let records: Vec<_> = records.into_iter().filter(|record| record.0 == kind).collect();
+                let answer = reply(&question.bytes, 0, &records).expect("an answer");
+                server.send(&mut [question.reply(&answer)]).await.expect("sent");
+            }
+        }
+    });
+}
+
+#[test]
+fn changes_of_the_system_are_followed_by_all() {
+    simulate(async {
+        numbered(1, 1);
+        numbered(2, 1);
+        numbered(3, 500);
+        let folder = std::env::temp_dir().join(format!("tidegate-resolver-{}", os::process::pid()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let (resolv, hosts) = (folder.join("resolv.conf"), folder.join("hosts"));
+        let choose = async |number: u8| {
+            rt::sleep(system::LOOK_MS).await;
+            std::fs::write(&resolv, format!("{}nameserver 10.0.0.{number}\n", "#\n".repeat(number.into())))
+                .expect("written");
+        };
+        std::fs::write(&hosts, "10.9.9.9 H.1\n").expect("written");
+        choose(1).await;
+        let resolver = Resolver::of(ResolverSpec::default(), Some(System::of(&resolv, &hosts)));
+        let service = async || {
+            let found = resolver.services(b"_http._tcp.test", 2000).await.expect("a service").0;
+            (found[0].0.target.host().expect("a host"), found[0].1[0].to_string())
+        };
+        let name = async || resolver.name_of([10, 1, 1, 1].into(), 2000).await.expect("a name");
+        // A host of a service may stand in /etc/hosts.
+        assert_eq!(service().await, ("h.1".to_owned(), "10.9.9.9".to_owned()));
+        assert_eq!((name().await.as_str(), look(&resolver, "a.test").await.as_str()), ("h.1", "10.1.1.1"));
+        // Whoever sees the change first.
+        choose(2).await;
+        assert_eq!(service().await, ("h.2".to_owned(), "10.1.1.2".to_owned()));
+        assert_eq!((name().await.as_str(), look(&resolver, "a.test").await.as_str()), ("h.2", "10.1.1.2"));
+        choose(1).await;
+        assert_eq!((name().await.as_str(), look(&resolver, "a.test").await.as_str()), ("h.1", "10.1.1.1"));
+        // What a former one says later isn't kept.
+        choose(3).await;
+        name().await;
+        rt::sleep(system::LOOK_MS - 700).await;
+        let late = look(&resolver, "b.test");
+        let (late, ()) = rt::join(late, async {
+            std::fs::write(&resolv, "nameserver 10.0.0.2\n").expect("written");
+            rt::sleep(300).await;
+            assert_eq!(look(&resolver, "b.test").await, "10.1.1.2");
+        })
+        .await;
+        assert_eq!((late.as_str(), look(&resolver, "b.test").await.as_str()), ("10.1.1.3", "10.1.1.2"));
+        std::fs::remove_dir_all(&folder).expect("removed");
+    });
 }

@@ -66,7 +66,7 @@ impl File {
 }
 
 impl System {
-    fn of(resolv: &Path, hosts: &Path) -> System {
+    pub(crate) fn of(resolv: &Path, hosts: &Path) -> System {
         System {
             resolv: File::new(resolv),
             hosts: File::new(hosts),

@@ -69,6 +69,24 @@ fn site(backend: u16) -> Setup {
 
 /// Not in nginx: `sandbox on` shuts workers in
 #[test]
+fn a_shut_in_worker_knows_the_name_of_its_host() {
+    let syslog = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port is free");
+    syslog.set_read_timeout(Some(std::time::Duration::from_secs(10))).expect("a timeout");
+    let port = syslog.local_addr().expect("it is bound").port();
+    let http = format!(
+        "access_log syslog:server=127.0.0.1:{port}; server {{ listen 127.0.0.1:%%PORT%%; return 200 $hostname; }}"
+    );
+    let server = Setup::http(&http).main("sandbox on;").start();
+    let host = server.get("/").text();
+    let mut message = [0; 4096];
+    let length = syslog.recv(&mut message).expect("a message");
+    let text = String::from_utf8_lossy(&message[..length]);
+    // `<190>Nov 30 10:20:30 HOST nginx: …`
+    assert_eq!(text.split_whitespace().nth(3), Some(host.as_str()), "{text}");
+}
+
+/// Not in nginx: `sandbox on` shuts workers in
+#[test]
 fn a_shut_in_worker_serves_what_the_configuration_names() {
     let large = "y".repeat(300_000);
     let answer = large.clone();

@@ -93,7 +93,9 @@ pub fn parse_syslog(directive: &Directive, parameters: &[u8]) -> Result<Syslog> 
     let mut syslog = Syslog::new(server, tag.unwrap_or("nginx"));
     syslog.facility = facility.unwrap_or(syslog.facility);
     syslog.severity = severity.unwrap_or(syslog.severity);
-    syslog.nohostname = nohostname;
+    if nohostname {
+        syslog.hostname = None;
+    }
     return Ok(syslog);
 
     fn index(names: &[&str], what: &str, value: &str, old: Option<u8>) -> std::result::Result<u8, String> {

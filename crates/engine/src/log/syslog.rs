@@ -28,8 +28,8 @@ pub struct Syslog {
     pub severity: u8,
     /// The program's name in messages.
     pub tag: String,
-    /// Whether the host's name is left out.
-    pub nohostname: bool,
+    /// The host's name, if messages bear it. It is read with the configuration: a worker in a sandbox can't.
+    pub hostname: Option<String>,
     socket: RefCell<Option<Socket>>,
 }
 
@@ -42,7 +42,7 @@ impl Syslog {
     /// A server with nginx's defaults: facility local7, severity info.
     pub fn new(server: Server, tag: &str) -> Syslog {
         let socket = RefCell::default();
-        Syslog { server, facility: 23, severity: 6, tag: tag.to_string(), nohostname: false, socket }
+        Syslog { server, facility: 23, severity: 6, tag: tag.to_string(), hostname: Some(hostname()), socket }
     }
 
     /// Sends one message. The socket is made when it is first needed; one that fails is made anew for the next message.
@@ -71,10 +71,10 @@ impl Syslog {
     fn header(&self, severity: u8) -> String {
         let priority = u32::from(self.facility) * 8 + u32::from(severity);
         let time = &clock::times().syslog;
-        if self.nohostname {
-            return format!("<{priority}>{time} {}: ", self.tag);
+        match &self.hostname {
+            Some(hostname) => format!("<{priority}>{time} {hostname} {}: ", self.tag),
+            None => format!("<{priority}>{time} {}: ", self.tag),
         }
-        format!("<{priority}>{time} {} {}: ", hostname(), self.tag)
     }
 
     fn connect(&self) -> io::Result<Socket> {
@@ -126,7 +126,7 @@ mod tests {
     fn sends() {
         let server = UdpSocket::bind("127.0.0.1:0").expect("binds");
         let mut syslog = Syslog::new(Server::Udp(server.local_addr().expect("an address")), "tide");
-        syslog.nohostname = true;
+        syslog.hostname = None;
         syslog.send(severity(Level::Error), b"hello");
         let mut bytes = [0; 200];
         let length = server.recv(&mut bytes).expect("a message");
