@@ -573,7 +573,10 @@ fn write_wildcards(map: &mut Map<'_>, old: u64, mut all: Vec<Wildcard>, evicted:
         remove_wildcard(map, n);
     }
     loop {
-        let written = (0..).zip(&all).take_while(|(n, wildcard)| write_wildcard(map, *n, wildcard, evicted)).count();
+        // The last one may cost all entries.
+        let most = if all.len() < 2 { usize::MAX } else { EVICTED };
+        let write = |(n, wildcard): &(u64, &Wildcard)| write_wildcard(map, *n, wildcard, most, evicted);
+        let written = (0..).zip(&all).take_while(write).count();
         let fits = written == all.len();
         if fits || all.len() < 2 {
             Totals::change(map, |totals| totals.wildcards = written as u64);
@@ -584,9 +587,15 @@ fn write_wildcards(map: &mut Map<'_>, old: u64, mut all: Vec<Wildcard>, evicted:
     }
 }
 
-fn write_wildcard(map: &mut Map<'_>, n: u64, wildcard: &Wildcard, evicted: &mut Vec<Key>) -> bool {
+/// Writes a wildcard, for which `most` entries may have to make room; whether there is some.
+fn write_wildcard(map: &mut Map<'_>, n: u64, wildcard: &Wildcard, most: usize, evicted: &mut Vec<Key>) -> bool {
     let value = [&wildcard.before_ns.to_le_bytes()[..], &wildcard.prefix].concat();
+    let mut left = most;
     while map.insert(&wildcard_key(n), &value).is_none() {
+        if left == 0 {
+            return false;
+        }
+        left -= 1;
         let Some((key, node, record)) = oldest(map) else { return false };
         if remove(map, node, &record) {
             evicted.push(key);

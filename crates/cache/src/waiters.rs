@@ -25,8 +25,8 @@ pub struct Waiters {
 /// What those wait for who wait for the same key.
 #[derive(Default)]
 struct Wait {
-    /// Who waits, the first one first. Who has left holds its place no longer.
-    places: RefCell<VecDeque<Weak<Place>>>,
+    /// Who waits, and since when; the first one first. Who has left holds its place no longer.
+    places: RefCell<VecDeque<(u64, Weak<Place>)>>,
     news: Rc<News>,
     /// When one of them has looked last.
     looked_ms: Cell<u64>,
@@ -64,23 +64,27 @@ impl Place {
 }
 
 impl Wait {
-    fn add(&self) -> Rc<Place> {
+    /// The place of one that waits since then: who has looked in vain is where it was.
+    fn add(&self, since_ms: u64) -> Rc<Place> {
         let place = Rc::<Place>::default();
-        self.places.borrow_mut().push_back(Rc::downgrade(&place));
+        let mut places = self.places.borrow_mut();
+        let at = places.partition_point(|(since, _)| *since <= since_ms);
+        places.insert(at, (since_ms, Rc::downgrade(&place)));
         place
     }
 
     /// Has the one look that waits for longest, but for those who are about to.
     fn call_one(&self) {
         let places = self.places.borrow();
-        let first = places.iter().filter_map(Weak::upgrade).find(|place| place.call.get().is_none());
+        let mut all = places.iter().filter_map(|(_, place)| place.upgrade());
+        let first = all.find(|place| place.call.get().is_none());
         first.into_iter().for_each(|place| place.call(Call::Look));
     }
 
     /// Removes the places at the front that nobody holds.
     fn clear(&self) {
         let mut places = self.places.borrow_mut();
-        while places.front().is_some_and(|place| place.strong_count() == 0) {
+        while places.front().is_some_and(|(_, place)| place.strong_count() == 0) {
             places.pop_front();
         }
     }
@@ -110,10 +114,11 @@ const LOOK_MS: u64 = 500;
 
 impl Waiters {
     /// Waits until there is news of a key, or for `most_ms`, or until it is this one's turn to look (`None`). If there is
-    /// something to be done then, the others are to be woken.
-    pub async fn wait(&self, key: &Key, most_ms: u64) -> Option<Rc<News>> {
+    /// something to be done then, the others are to be woken. Its turn comes before that of those who have begun to wait
+    /// after `since_ms`.
+    pub async fn wait(&self, key: &Key, since_ms: u64, most_ms: u64) -> Option<Rc<News>> {
         let wait = self.find_or_begin(key);
-        let waiting = Waiting { waiters: self, key, place: wait.add(), wait };
+        let waiting = Waiting { waiters: self, key, place: wait.add(since_ms), wait };
         let end = rt::now_ms().saturating_add(most_ms);
         loop {
             let left = end.saturating_sub(rt::now_ms());
@@ -143,7 +148,7 @@ impl Waiters {
         if let Some(wait) = wait.as_ref().and_then(Weak::upgrade) {
             stored.into_iter().for_each(|stored| wait.news.share(stored));
             let places = wait.places.take();
-            places.iter().filter_map(Weak::upgrade).for_each(|place| place.call(Call::News));
+            places.iter().filter_map(|(_, place)| place.upgrade()).for_each(|place| place.call(Call::News));
         }
     }
 
@@ -214,7 +219,7 @@ mod tests {
             let (key, main) = (Key::of(b"a"), Key::of(b"b"));
             let waiters = Waiters::default();
             assert!(!waiters.awaits(&key));
-            let both = rt::join(waiters.wait(&key, 1000), waiters.wait(&key, 1000));
+            let both = rt::join(waiters.wait(&key, 0, 1000), waiters.wait(&key, 0, 1000));
             let (heard, ()) = rt::join(both, async {
                 rt::yield_now().await;
                 assert!(waiters.awaits(&key) && !waiters.awaits(&main));
@@ -238,7 +243,7 @@ mod tests {
             let waiters = Waiters::default();
             let looks = Cell::new(0);
             let wait = async || {
-                while waiters.wait(&key, 10_000).await.is_none() {
+                while waiters.wait(&key, 0, 10_000).await.is_none() {
                     looks.set(looks.get() + 1);
                 }
             };
@@ -251,8 +256,8 @@ mod tests {
             assert_eq!(looks.get(), 4);
             // Who may not wait longer doesn't.
             let begin = rt::now_ms();
-            assert!(rt::join(waiters.wait(&key, 700), waiters.wait(&key, 700)).await.0.is_none());
-            let (one, other) = rt::join(waiters.wait(&key, 700), waiters.wait(&key, 700)).await;
+            assert!(rt::join(waiters.wait(&key, 0, 700), waiters.wait(&key, 0, 700)).await.0.is_none());
+            let (one, other) = rt::join(waiters.wait(&key, 0, 700), waiters.wait(&key, 0, 700)).await;
             assert!(one.is_none() && other.is_none() && rt::now_ms() - begin <= 1400);
         });
     }
@@ -264,11 +269,11 @@ mod tests {
             let waiters = Waiters::default();
             let woken = Cell::new(0);
             let wait = async || {
-                while waiters.wait(&key, 10_000).await.is_none() {
+                while waiters.wait(&key, 0, 10_000).await.is_none() {
                     woken.set(woken.get() + 1);
                 }
             };
-            let gone = rt::timeout(10, waiters.wait(&key, 10_000));
+            let gone = rt::timeout(10, waiters.wait(&key, 0, 10_000));
             let many = rt::join(rt::join(wait(), wait()), rt::join(wait(), gone));
             rt::join(many, async {
                 rt::sleep(20).await;
@@ -299,7 +304,7 @@ mod tests {
                 let (waiters, order, leave) = (waiters.clone(), order.clone(), leave.clone());
                 rt::spawn(async move {
                     let seen = leave.count();
-                    let mut wait = pin!(waiters.wait(&key, 10_000));
+                    let mut wait = pin!(waiters.wait(&key, 0, 10_000));
                     let looks = poll_fn(|cx| match n {
                         3 if leave.poll_since(cx, seen).is_ready() => Poll::Ready(false),
                         _ => wait.as_mut().poll(cx).map(|news| news.is_none()),
@@ -326,11 +331,11 @@ mod tests {
         run(async {
             let key = Key::of(b"a");
             let waiters = Waiters::default();
-            assert!(waiters.wait(&key, 10).await.is_none(), "it was in vain");
+            assert!(waiters.wait(&key, 0, 10).await.is_none(), "it was in vain");
             assert!(waiters.waits.borrow().is_empty());
             // Two, of which one gives up.
-            let patient = waiters.wait(&key, 400);
-            let hasty = rt::timeout(10, waiters.wait(&key, 400));
+            let patient = waiters.wait(&key, 0, 400);
+            let hasty = rt::timeout(10, waiters.wait(&key, 0, 400));
             let (heard, ()) = rt::join(patient, async {
                 assert!(hasty.await.is_none());
                 assert!(waiters.awaits(&key));
@@ -339,6 +344,33 @@ mod tests {
             .await;
             assert!(heard.is_some_and(|news| news.find(&key).is_none()));
             assert!(waiters.waits.borrow().is_empty());
+        });
+    }
+
+    #[test]
+    fn who_looks_in_vain_keeps_its_place() {
+        run(async {
+            let key = Key::of(b"a");
+            let waiters = Rc::<Waiters>::default();
+            let order = Rc::new(RefCell::new(Vec::new()));
+            for n in 0..3 {
+                let (waiters, order) = (waiters.clone(), order.clone());
+                rt::spawn(async move {
+                    rt::sleep(10 * n).await;
+                    let since = rt::now_ms();
+                    while waiters.wait(&key, since, 60_000).await.is_none() {
+                        order.borrow_mut().push(n);
+                    }
+                });
+            }
+            // All have looked because nothing was heard, the last one last.
+            rt::sleep(5 * LOOK_MS + LOOK_MS / 2).await;
+            order.borrow_mut().clear();
+            waiters.wake_one(&key);
+            rt::yield_now().await;
+            rt::yield_now().await;
+            assert_eq!(*order.borrow(), [0]);
+            waiters.wake(&key, None);
         });
     }
 }

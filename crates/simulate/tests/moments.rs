@@ -182,14 +182,25 @@ fn after_the_proxy_protocol_a_preface_is_not_waited_for_without_end() {
 fn a_body_that_nobody_wants_has_its_time() {
     const CHUNKED: &[u8] = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
     const LONG: &[u8] = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n";
+    // The backend answers before it has the body.
+    const PASSED: &[u8] = b"POST /passed HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n";
     const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
     let http = "client_body_timeout 20s; lingering_timeout 1s; lingering_time 3s;
-        server { listen 10.0.0.1:80; location / { return 200 ok; } }";
+        server { listen 10.0.0.1:80; location / { return 200 ok; }
+            location /passed { proxy_request_buffering off; proxy_pass http://10.0.1.1:8000; } }";
     run("unwanted", http, async |cycle| {
+        let backend = rt::sim::listen(addr("10.0.1.1:8000"));
+        rt::spawn(async move {
+            while let Ok((stream, _)) = backend.accept().await {
+                let _ = stream.recv(4096).await;
+                send(&stream, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+            }
+        });
         // Each head, the parts after it and the time between two, and when the connection ends.
         for (head, part, pause, times, end) in [
             (CHUNKED, &b"1\r\nx\r\n"[..], 5000, 1, Some(1000)),
             (LONG, b"x", 5000, 1, Some(1000)),
+            (PASSED, b"", 5000, 0, Some(1000)),
             (CHUNKED, b"1\r\nx\r\n", 500, 100, Some(3000)),
             (CHUNKED, b"1;", 500, 100, Some(3000)),
             (LONG, b"x", 500, 100, Some(3000)),

@@ -261,7 +261,8 @@ fn value_of_object<S: Session>(
 ) -> bool {
     let start = out.len();
     let found = deeper(session, entry, |session| object.value(session, out));
-    if !entry.flags.has(Flags::NOCACHEABLE) {
+    // One that fails because another one refers to itself is evaluated again when that is over.
+    if !entry.flags.has(Flags::NOCACHEABLE) && (found || session.store().depth > 0) {
         let value = if found { Value::Set(Bytes::copy_from(&out[start..])) } else { Value::Missing };
         session.store_mut().set(id, value);
     }

@@ -37,7 +37,7 @@ pub(super) enum Found {
 pub(super) enum Unopened {
     /// There is none that could be used.
     Missing,
-    /// The system refused, for reasons that have nothing to do with the file.
+    /// The system had no room for another one: the file may be there.
     Refused,
 }
 
@@ -142,7 +142,7 @@ pub(super) fn open(caching: &Caching, r: &mut Request, cache: &Cache, key: &Key)
         Err(error) => {
             let path = buf::text::path(&path);
             r.log_at(Level::Crit, format_args!("{} \"{path}\" failed{}", error.call, Errno(&error.error)));
-            return Err(Unopened::Refused);
+            return Err(if is_passing(error.code()) { Unopened::Refused } else { Unopened::Missing });
         }
     };
     // The head of contents in memory is decoded once.
@@ -169,6 +169,11 @@ pub(super) fn open(caching: &Caching, r: &mut Request, cache: &Cache, key: &Key)
     r.log_at(Level::Crit, format_args!("{why}"));
     cache.unlink(key);
     Err(Unopened::Missing)
+}
+
+/// Whether an error says nothing of the file: there are no descriptors left, or no memory.
+fn is_passing(code: i32) -> bool {
+    matches!(code, errno::NFILE | errno::MFILE | errno::NOMEM)
 }
 
 /// Whether a request asks for a range that begins too late for the whole response to be fetched.
@@ -233,4 +238,17 @@ pub(super) fn ranges(response: &mut Response, b: &Backend, head: &ResponseHead) 
         response.headers.remove(KnownHeader::AcceptRanges);
     }
     allowed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Descriptors and memory come back; a file that may not be read has to be fetched anew.
+    #[test]
+    fn errors_that_pass() {
+        let passing = [errno::NFILE, errno::MFILE, errno::NOMEM].map(is_passing);
+        let others = [errno::NOENT, errno::NOTDIR, errno::ACCES, errno::LOOP, 5].map(is_passing);
+        assert_eq!((passing, others), ([true; 3], [false; 5]));
+    }
 }

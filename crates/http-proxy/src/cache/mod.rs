@@ -323,7 +323,7 @@ struct Look<'a> {
 }
 
 async fn look_up(r: &mut Request, mut look: Look<'_>) -> Option<Flow<'static>> {
-    let mut wait_until = None;
+    let mut waits_since = None;
     let mut looks_for_all = None;
     loop {
         let next = look.next(r);
@@ -336,9 +336,10 @@ async fn look_up(r: &mut Request, mut look: Look<'_>) -> Option<Flow<'static>> {
             Next::Again => continue,
             Next::Wait(key) => {
                 let now_ms = rt::now_ms();
-                let until = *wait_until.get_or_insert(now_ms + look.caching.conf.cache_lock_timeout);
-                if now_ms < until {
-                    match look.b.unless_aborted(r, look.cache.waiters.wait(&key, until - now_ms)).await {
+                let since_ms = *waits_since.get_or_insert(now_ms);
+                let left = (since_ms + look.caching.conf.cache_lock_timeout).saturating_sub(now_ms);
+                if left > 0 {
+                    match look.b.unless_aborted(r, look.cache.waiters.wait(&key, since_ms, left)).await {
                         Ok(news) => {
                             looks_for_all = news.is_none().then_some(key);
                             look.news = news;
@@ -448,11 +449,7 @@ impl Look<'_> {
         }
         let mut fill = self.fill(sought, now);
         (fill.ticket, fill.stale) = (ticket, Some(stored.clone()));
-        if may_be_stale && conf.cache_background_update {
-            if has_too_many_updates(r) {
-                // Dropping the fill gives the lock back.
-                return self.answer(r, &stored, Status::Updating);
-            }
+        if may_be_stale && conf.cache_background_update && !has_too_many_updates(r) {
             return self.update_in_background(r, fill, &stored);
         }
         Next::Ask(Some(fill), Status::Expired)
@@ -460,9 +457,7 @@ impl Look<'_> {
 
     /// Serves what is stored, while a request of its own fetches what is new.
     fn update_in_background(&self, r: &mut Request, fill: Box<Fill>, stored: &Stored) -> Next {
-        let body = r.body.shared();
         let cloned = r.clone_request(|child| {
-            child.body = body;
             let work = child.lasting_slot::<Work>();
             work.key = fill.text.clone();
             (work.background, work.status, work.fill) = (true, Some(Status::Expired), Some(fill));
@@ -477,11 +472,11 @@ impl Look<'_> {
     }
 }
 
-/// Whether no further update is begun in the background: nobody waits for them, so that a client can begin as many as there are
-/// stored responses that aren't fresh. A quarter of the connections is left to them.
+/// Whether no further update is begun in the background: nobody waits for them, so that a client could begin as many as there
+/// are stored responses that aren't fresh. A quarter of the connections is left to them; then clients wait.
 fn has_too_many_updates(r: &Request) -> bool {
     let counts = rt::connections();
-    r.http.worker.apart.get() >= (counts.active + counts.free) / 4
+    r.http.worker.updates.get() >= (counts.active + counts.free) / 4
 }
 
 /// Prepares the exchange with the backend for what is to be stored.

@@ -1,6 +1,5 @@
 //! A backend's 304: what is stored is fresh again.
 
-use std::cell::Cell;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -12,8 +11,6 @@ use ::cache::keys::Fetched;
 use ::cache::{Cache, Entry, Stored};
 use buf::Bytes;
 use engine::log::{Errno, Level};
-use http::body::temp::TempFile;
-use http::config::core::TempPath;
 use http::exchange::Exchange;
 use http::fault::{Fault, Retry};
 use http::phases::Flow;
@@ -56,7 +53,7 @@ fn revalidated(
     let mut fetched = Fetched::Nothing;
     match update {
         Some(mut entry) => {
-            match rewrite(&fill.cache, &stored, &mut entry, &r.http.worker.temp_numbers) {
+            match rewrite(b, r, &fill.cache, &stored, &mut entry) {
                 Ok(size) => fetched = size.map_or(fetched, Fetched::Stored),
                 Err(error) => r.log_at(Level::Crit, format_args!("{error}")),
             }
@@ -146,7 +143,7 @@ const COPIED: u64 = 1 << 20;
 
 /// Writes a new head to the file of a stored response: in its place, or if it is too long for that into a copy, whose size on
 /// disk is returned; before a long body the old fields stay, with the new times.
-fn rewrite(cache: &Cache, stored: &Stored, entry: &mut Entry, numbers: &Cell<u64>) -> Result<Option<u64>, String> {
+fn rewrite(b: &Backend, r: &Request, cache: &Cache, stored: &Stored, entry: &mut Entry) -> Result<Option<u64>, String> {
     let path = cache.path(&stored.key);
     let failed = |error: io::Error| format!("updating \"{}\" failed{}", buf::text::path(&path), Errno(&error));
     let file = File::options().read(true).write(true).open(&path).map_err(failed)?;
@@ -169,8 +166,7 @@ fn rewrite(cache: &Cache, stored: &Stored, entry: &mut Entry, numbers: &Cell<u64
     let start = bytes.len();
     bytes.resize(start + entry.body_len as usize, 0);
     file.read_exact_at(&mut bytes[start..], stored.start as u64).map_err(failed)?;
-    let place = TempPath { path: Rc::new(cache.settings.path.clone()), levels: Rc::new([]) };
-    let copied = TempFile::create(&place, false, numbers).and_then(|copy| {
+    let copied = fill::temp_file(cache, &b.up.temp_path, r).and_then(|copy| {
         copy.append(&bytes)?;
         let file = copy.file();
         copy.persist(&path, &fill::LASTING).map(|()| file)

@@ -749,6 +749,8 @@ impl Request {
             return Discarded::Broken;
         }
         self.body.discard();
+        // Who has waited for the next part of a body that was passed on had more time.
+        self.client().inspect(|client| client.set_recv_timeout(None));
         self.body.dropped_until = Some(rt::now_ms() + self.location.core.lingering_time);
         loop {
             match self.next_body().await {

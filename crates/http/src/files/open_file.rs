@@ -31,6 +31,8 @@ pub mod errno {
     pub const PERM: i32 = 1;
     /// No such file or directory.
     pub const NOENT: i32 = 2;
+    /// No memory.
+    pub const NOMEM: i32 = 12;
     /// Permission denied.
     pub const ACCES: i32 = 13;
     /// The file exists.
@@ -39,6 +41,10 @@ pub mod errno {
     pub const NOTDIR: i32 = 20;
     /// Is a directory.
     pub const ISDIR: i32 = 21;
+    /// No descriptors left in the system.
+    pub const NFILE: i32 = 23;
+    /// No descriptors left in the process.
+    pub const MFILE: i32 = 24;
     /// No space left on the device.
     pub const NOSPC: i32 = 28;
     /// Too many links.

@@ -193,6 +193,7 @@ impl Request {
         child.slots.copy_from(&self.slots);
         child.internal = self.internal;
         child.resume = Resume::Content;
+        child.body = self.body.shared();
         prepare(&mut child);
         Ok(SubResponse::of(child, counted))
     }
@@ -401,7 +402,8 @@ impl SubResponse {
     /// The same, but nobody takes the body: it ends with the head. The client's response doesn't wait for that; but if the
     /// connection is to be closed after it, that does, so that who asks next, and not sooner, finds what it has changed.
     pub fn detach_without_body(mut self, parent: &mut Request) {
-        let running = (Apart::new(parent.http.clone()), Following::new(parent.family().clone()));
+        let counted = (Apart::new(parent.http.clone()), Update::new(parent.http.clone()));
+        let running = (counted, Following::new(parent.family().clone()));
         rt::spawn(async move {
             let _running = running;
             poll_fn(|cx| self.poll_head(cx)).await;
@@ -453,6 +455,22 @@ impl Drop for Following {
     fn drop(&mut self) {
         self.0.following.set(self.0.following.get() - 1);
         self.0.followed.notify();
+    }
+}
+
+/// Counts an update for which nobody waits, until it is dropped.
+struct Update(Rc<Http>);
+
+impl Update {
+    fn new(http: Rc<Http>) -> Update {
+        http.worker.updates.set(http.worker.updates.get() + 1);
+        Update(http)
+    }
+}
+
+impl Drop for Update {
+    fn drop(&mut self) {
+        self.0.worker.updates.set(self.0.worker.updates.get() - 1);
     }
 }
 

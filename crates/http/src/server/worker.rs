@@ -14,6 +14,8 @@ use crate::session::h2::Shared;
 pub struct Worker {
     /// The number of the next temporary file. It begins anywhere once the worker has started.
     pub temp_numbers: Cell<u64>,
+    /// Updates of stored responses for which nobody waits.
+    pub updates: Cell<usize>,
     /// Connections being served.
     pub connections: Cell<usize>,
     /// What goes on without a client: subrequests without their parents, bodies that are wanted whole.
