@@ -7,7 +7,7 @@ use std::future::poll_fn;
 use std::rc::Rc;
 
 use conf::{Args, Directive, Loader, Registry, Result};
-use expr::vars::{Template, VarId};
+use expr::vars::{Flags, Template, VarId};
 use http::config::core::EVERYWHERE;
 use http::fault::Fault;
 use http::module::{HttpModule, LocationContext};
@@ -101,7 +101,7 @@ fn uri(_: &mut Loader<'_>, d: &Directive) -> Result<Option<Rc<[u8]>>> {
 }
 
 fn assignment(loader: &mut Loader<'_>, d: &Directive) -> Result<Assignment> {
-    let (id, setter) = variables::storable(loader, d.arg(0))?;
+    let (id, setter) = variables::storable(loader, d.arg(0), Flags::NONE)?;
     Ok(Assignment { id, setter, value: template_of(loader, d, &d.arg(1).text)? })
 }
 

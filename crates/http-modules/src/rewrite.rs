@@ -10,7 +10,7 @@ use buf::{Bytes, Chain};
 use conf::values::flag;
 use conf::{Args, Context, Directive, Error, Loader, Registry, Result, Word};
 use engine::log::{Errno, Level};
-use expr::vars::{Part, Session, Template, VarId};
+use expr::vars::{Flags, Part, Session, Template, VarId};
 use http::config::blocks;
 use http::fault::Fault;
 use http::files::open_file::{Files, Kind as FileKind, errno};
@@ -341,7 +341,7 @@ fn break_(loader: &mut Loader<'_>, _: &Directive) -> Result<()> {
 }
 
 fn set(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
-    let (id, setter) = variables::storable(loader, d.arg(0))?;
+    let (id, setter) = variables::storable(loader, d.arg(0), Flags::WEAK)?;
     let value = template_of(loader, d, &d.arg(1).text)?;
     let value = match value.is_const() {
         Some(text) => Assigned::Constant(Bytes::from(text.to_vec())),

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use common::modules::{Check, Verdict};
 use common::vars::{self, Setter, Value, storable, template_of};
 use conf::{Args, Context, Directive, Loader, Registry, Result};
-use expr::vars::{Template, VarId};
+use expr::vars::{Flags, Template, VarId};
 
 use crate::module::{Handlers, ServerContext, StreamModule};
 use crate::proto::StreamProto;
@@ -48,7 +48,7 @@ struct Assignment {
 }
 
 fn assignment(loader: &mut Loader<'_>, d: &Directive) -> Result<Assignment> {
-    let (id, setter) = storable::<StreamProto>(loader, d.arg(0))?;
+    let (id, setter) = storable::<StreamProto>(loader, d.arg(0), Flags::WEAK)?;
     Ok(Assignment { id, setter, value: template_of::<StreamProto>(loader, d, &d.arg(1).text)? })
 }
 

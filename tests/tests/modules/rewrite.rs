@@ -189,3 +189,37 @@ fn what_is_set_elsewhere_hides_no_field() {
         assert_eq!(server.get_with(target, "X: field\r\n").text(), expect, "{target}");
     }
 }
+
+/// Elsewhere too a variable that a capture or `auth_request_set` stores to isn't what a client sends under the name of a family;
+/// one that `set` alone stores to is.
+#[test]
+fn captures_hide_families() {
+    let mut server = Setup::http(
+        "log_format kept '$uri [$own] [$said]'; access_log kept.log kept; error_log %%DIR%%/warn.log warn;
+         server { listen 127.0.0.1:%%PORT%%;
+            location /first { set $arg_first 1; set $own 1; set $said 1; return 200 $arg_first; }
+            location ~ ^/user/(?<arg_id>\\d+)?(?<cookie_c>x)?(?<arg_first>y)?(?<own>z)?$ {
+                return 200 \"[$arg_id][$cookie_c]\"; }
+            location ~ ^/later/(?<arg_later>.) { return 200 $arg_later; }
+            location /later { set $arg_later 1; return 200 $arg_later; }
+            location /asked { auth_request /allowed; auth_request_set $arg_asked 1; }
+            location /allowed { return 204; }
+            location / { return 200 \"[$arg_id][$cookie_c][$arg_first][$arg_later][$arg_asked][$arg_set]\"; }
+            location /set { set $arg_set 1; return 200 $arg_set; } }",
+    )
+    .start();
+    for (path, expect) in [
+        ("/user/7?id=8", "[7][]"),
+        ("/user/?id=8", "[][]"),
+        ("/later/x?later=8", "x"),
+        ("/set?set=8", "1"),
+        ("/?id=8&first=8&later=8&asked=8&set=9", "[][][][][][9]"),
+    ] {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\nCookie: c=8\r\nConnection: close\r\n\r\n");
+        assert_eq!(server.raw(request).text(), expect, "{path}");
+    }
+    let lines = server.read_until("kept.log", "/ [-] []\n");
+    assert!(lines.contains("/set [-] []\n"), "{lines}");
+    let log = server.read_until("warn.log", "using uninitialized \"said\"");
+    assert!(!log.contains("using uninitialized \"own\""), "{log}");
+}

@@ -191,7 +191,7 @@ impl<P: Front> Socket<P> {
             return last.clone();
         }
         let Some(local) = local() else { return last.clone() };
-        self.addresses.iter().find(|address| address.addr == local).unwrap_or(last).clone()
+        self.addresses.iter().find(|address| is_at(&address.addr, &local)).unwrap_or(last).clone()
     }
 }
 
@@ -213,6 +213,37 @@ pub fn find<P: Front>(
         let same_family = matches!(addr, SockAddr::V6(_)) == matches!(local, SockAddr::V6(_));
         addr.is_wildcard() && same_family && addr.port() == local.port()
     };
-    let exact = all().find(|address| address.addr == local);
+    let exact = all().find(|address| is_at(&address.addr, &local));
     exact.or_else(|| all().find(|address| wildcard(&address.addr))).cloned()
+}
+
+/// Whether a connection with this local address has come to `addr`. The kernel tells the scope of a link-local one, which
+/// `listen` doesn't know.
+fn is_at(addr: &SockAddr, local: &SockAddr) -> bool {
+    addr.ip() == local.ip() && addr.port() == local.port()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddrV4, SocketAddrV6};
+
+    use super::*;
+
+    #[test]
+    fn connections_come_to_addresses_without_their_scope() {
+        let v6 = |ip: &str, port, scope| -> SockAddr {
+            SockAddr::V6(SocketAddrV6::new(ip.parse().expect("an address"), port, 0, scope))
+        };
+        let v4 = SockAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 80));
+        for (addr, local, expect) in [
+            (v6("fe80::1", 80, 0), v6("fe80::1", 80, 2), true),
+            (v6("fe80::1", 80, 0), v6("fe80::1", 81, 2), false),
+            (v6("fe80::1", 80, 0), v6("fe80::2", 80, 2), false),
+            (v6("::1", 80, 0), v6("::1", 80, 0), true),
+            (v4.clone(), v4.clone(), true),
+            (v6("::ffff:127.0.0.1", 80, 0), v4, false),
+        ] {
+            assert_eq!(is_at(&addr, &local), expect, "{addr} {local}");
+        }
+    }
 }

@@ -229,9 +229,20 @@ fn resolve(host: &str) -> std::result::Result<Vec<IpAddr>, &'static str> {
         return Ok(vec![IpAddr::V4(ip)]);
     }
     match (host, 0).to_socket_addrs() {
-        Ok(found) => Ok(found.map(|addr| addr.ip()).collect()),
+        Ok(found) => Ok(distinct(found.map(|addr| addr.ip()))),
         Err(_) => Err("host not found"),
     }
+}
+
+/// Each address once: a name may have one twice, by two lines of /etc/hosts.
+fn distinct(addrs: impl Iterator<Item = IpAddr>) -> Vec<IpAddr> {
+    let mut all = Vec::new();
+    for addr in addrs {
+        if !all.contains(&addr) {
+            all.push(addr);
+        }
+    }
+    all
 }
 
 const INVALID_PORT: &str = "invalid port";
@@ -311,6 +322,13 @@ impl Claims {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_of_a_name_are_taken_once() {
+        let found = ["127.0.0.2", "::1", "127.0.0.2", "127.0.0.1", "::1"].map(|text| text.parse().expect("an address"));
+        let texts: Vec<_> = distinct(found.into_iter()).iter().map(ToString::to_string).collect();
+        assert_eq!(texts, ["127.0.0.2", "::1", "127.0.0.1"]);
+    }
 
     #[test]
     fn addresses() {

@@ -33,7 +33,7 @@ pub enum Getter<P: Proto> {
     Family(fn(&mut P::Session, &str, &mut Vec<u8>) -> bool),
     /// A value with data of its own, such as a map.
     Object(Rc<dyn Variable<P>>),
-    /// Only what `set` or a named capture stores.
+    /// Only what is stored: by `set`, then it is weak ([`Flags::WEAK`]), or by a named capture or the like.
     Stored,
 }
 
@@ -240,6 +240,7 @@ pub fn value<S: Session>(session: &mut S, id: VarId, out: &mut Vec<u8>) -> bool 
         Getter::Plain(get) => get(session, out),
         Getter::Rendered(get) => deeper(session, entry, |session| get(session, out)),
         Getter::Family(get) => get(session, entry.suffix(), out),
+        Getter::Stored if !entry.flags.has(Flags::WEAK) => false,
         Getter::Stored => {
             // It is empty from now on, and told of once.
             if session.warns_uninitialized() {

@@ -55,14 +55,16 @@ impl<P: Proto> Setup<P> {
         self.parts.entry()
     }
 
-    /// Makes sure that `name` is a variable that can be stored to.
-    fn define_stored(&mut self, name: &str) {
-        if self.registry.definition(name).is_none() {
+    /// Makes sure that `name` is a variable that can be stored to. One that `set` alone stores to is weak: a family that has
+    /// the name keeps it.
+    fn define_stored(&mut self, name: &str, strength: Flags) {
+        let known = self.registry.definition(name);
+        if known.is_none_or(|(_, known)| known.has(Flags::WEAK) && !strength.has(Flags::WEAK)) {
             let module = P::tables().rewrite.module();
             let text = "What `set` or a named capture of a regex stores. Empty if nothing was stored.";
             let definition = Definition { getter: Getter::Stored, setter: None, module, text };
-            // It isn't defined, so it isn't a duplicate.
-            let _ = self.registry.add(name, Flags::CHANGEABLE | Flags::WEAK, definition);
+            // It isn't defined, or can be changed, so it isn't a duplicate.
+            let _ = self.registry.add(name, Flags::CHANGEABLE | strength, definition);
         }
     }
 
@@ -118,7 +120,7 @@ pub fn regex<P: Proto>(loader: &mut Loader<'_>, word: &Word, pattern: &[u8], cas
     let mut names = Vec::new();
     for (name, group) in regex.names() {
         setup.may_change(word, name)?;
-        setup.define_stored(name);
+        setup.define_stored(name, Flags::NONE);
         names.push((setup.registry.reference(name), *group));
     }
     let regex = Regex { regex: Rc::new(regex), names: names.into() };
@@ -126,12 +128,12 @@ pub fn regex<P: Proto>(loader: &mut Loader<'_>, word: &Word, pattern: &[u8], cas
     Ok(regex)
 }
 
-/// The id of a variable to be stored to by `set` or the like; defined if it isn't yet.
-pub fn storable<P: Proto>(loader: &mut Loader<'_>, word: &Word) -> Result<(VarId, Option<Setter<P>>)> {
+/// The id of a variable to be stored to; defined if it isn't yet, with [`Flags::WEAK`] for `set`.
+pub fn storable<P: Proto>(loader: &mut Loader<'_>, word: &Word, strength: Flags) -> Result<(VarId, Option<Setter<P>>)> {
     let name = variable_name(word)?;
     let setup = loader.store.entry::<Setup<P>>();
     setup.may_change(word, &name)?;
-    setup.define_stored(&name);
+    setup.define_stored(&name, strength);
     let setter = setup.registry.definition(&name).and_then(|(definition, _)| definition.setter);
     Ok((setup.registry.reference(&name), setter))
 }

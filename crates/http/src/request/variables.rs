@@ -36,8 +36,8 @@ pub fn regex(loader: &mut Loader<'_>, word: &Word, pattern: &[u8], caseless: boo
 }
 
 /// See [`vars::storable`].
-pub fn storable(loader: &mut Loader<'_>, word: &Word) -> Result<(VarId, Option<Setter>)> {
-    vars::storable::<HttpProto>(loader, word)
+pub fn storable(loader: &mut Loader<'_>, word: &Word, strength: Flags) -> Result<(VarId, Option<Setter>)> {
+    vars::storable::<HttpProto>(loader, word, strength)
 }
 
 /// See [`vars::template_of`].
