@@ -62,9 +62,10 @@ impl Ports {
 
     /// A new port, unless there are many.
     async fn find(self: &Rc<Self>, server: SocketAddr) -> io::Result<Rc<Port>> {
-        let shared = self.any(server);
-        if shared.is_some() && self.open.borrow().len() >= MOST_PORTS {
-            return shared.ok_or_else(|| io::ErrorKind::AddrNotAvailable.into());
+        if self.open.borrow().len() >= MOST_PORTS
+            && let Some(port) = self.any(server)
+        {
+            return Ok(port);
         }
         match UdpSocket::connect(&SockAddr::from(server), &ConnectOptions::default()).await {
             Ok(socket) => {
@@ -89,6 +90,7 @@ impl Ports {
     /// Gives each question of a port its answer, until the last one has left or receiving fails.
     async fn receive(self: Rc<Self>, port: Rc<Port>) {
         let (seen, mut received) = (0, Vec::new());
+        let _receiving = Receiving { ports: &self, port: &port };
         loop {
             let result = poll_fn(|cx| match port.over.poll_since(cx, seen) {
                 Poll::Ready(()) => Poll::Ready(None),
@@ -96,10 +98,7 @@ impl Ports {
             });
             match result.await {
                 Some(Ok(())) => received.drain(..).for_each(|datagram| port.take(&datagram)),
-                Some(Err(error)) => {
-                    self.close(&port);
-                    return port.fail(&error);
-                }
+                Some(Err(error)) => return port.fail(&error),
                 None => return,
             }
         }
@@ -129,9 +128,24 @@ impl Port {
 }
 
 impl Question {
+    /// The first answer counts.
     fn end(&self, answer: io::Result<Answer>) {
-        self.answer.set(Some(answer));
-        self.answered.notify();
+        if self.answered.count() == 0 {
+            self.answer.set(Some(answer));
+            self.answered.notify();
+        }
+    }
+}
+
+/// While it is there, answers of a port are received: also a panic ends that.
+struct Receiving<'a> {
+    ports: &'a Ports,
+    port: &'a Rc<Port>,
+}
+
+impl Drop for Receiving<'_> {
+    fn drop(&mut self) {
+        self.ports.close(self.port);
     }
 }
 
