@@ -14,7 +14,7 @@ use http::fault::{Fault, Retry};
 use http::request::Request;
 use http::session::h2::websocket;
 use os::SockAddr;
-use rt::Tried;
+use rt::{ConnectError, Tried};
 
 use crate::engine::Backend;
 use crate::protocol::{Codec, HeadEvent, Note, ProtocolError};
@@ -145,9 +145,15 @@ impl Backend {
             }
             Err(error) => error,
         };
-        Err(match error.kind() {
-            io::ErrorKind::TimedOut => Fault::SlowConnect.log_with(r, &TIMED_OUT),
-            _ => Fault::FailedConnect.log_with(r, &Errno(&error)),
+        Err(match error {
+            ConnectError::Full => Fault::NoConnections,
+            ConnectError::Own(call, error) => {
+                Fault::FailedSocket.log_with(r, &format_args!("{call} failed{}", Errno(&error)))
+            }
+            ConnectError::Peer(error) if error.kind() == io::ErrorKind::TimedOut => {
+                Fault::SlowConnect.log_with(r, &TIMED_OUT)
+            }
+            ConnectError::Peer(error) => Fault::FailedConnect.log_with(r, &Errno(&error)),
         })
     }
 

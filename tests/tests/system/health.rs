@@ -100,6 +100,23 @@ fn servers_that_have_to_pass_first() {
 
 /// Not in nginx: `health_check` and `match`
 #[test]
+fn checks_that_cannot_be_made_say_nothing() {
+    let backend = Backend::start(|_| Backend::ok("a"));
+    let mut server = Setup::http(&format!(
+        "upstream u {{ zone u 64k; server 127.0.0.1:{port}; server 127.0.0.1:{port}; }}
+         server {{ listen 127.0.0.1:%%PORT%%; location / {{ proxy_pass http://u; }}
+           location /away {{ proxy_pass http://u; proxy_bind 192.0.2.1; health_check interval=20ms; }} }}",
+        port = backend.port
+    ))
+    .start();
+    server.wait(|s| s.read("error.log").matches("bind(192.0.2.1) failed").count() > 3, "checks of both");
+    assert_eq!(server.get("/").text(), "a");
+    let log = server.read("error.log");
+    assert!(!log.contains("unhealthy"), "{log}");
+}
+
+/// Not in nginx: `health_check` and `match`
+#[test]
 fn faults_of_the_configuration() {
     for (directive, expect) in [
         ("health_check interval=x;", "invalid parameter \"interval=x\""),

@@ -11,7 +11,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 
-use ::upstream::health::{self, Probe, Probing};
+use ::upstream::health::{self, Failure, Probe, Probing};
 use ::upstream::{Group, Idle, Peer};
 use buf::{Bytes, parse};
 use common::backend::health::{self as checks, duplicate_match, regex, wrong_number};
@@ -20,6 +20,7 @@ use conf::{Args, Context, Directive, Error, Loader, Registry, Result, Word};
 use expr::regex::Regex;
 use expr::vars::Template;
 use http::exchange::{Exchange, Target};
+use http::fault::{Fault, Source};
 use http::module::{HttpModule, LocationContext};
 use http::request::Request;
 use http::request::variables::template_of;
@@ -378,10 +379,9 @@ struct HttpProbe {
 impl Probe for HttpProbe {
     fn probe<'a>(&'a self, peer: &'a Peer, addr: SockAddr) -> Probing<'a> {
         Box::pin(async move {
-            let Some(http) = self.http.upgrade() else { return Ok(()) };
-            let Some(mut r) = Request::apart(&http, &self.location, &self.spec.uri, &self.spec.args) else {
-                return Ok(());
-            };
+            let http = self.http.upgrade().ok_or(Failure::NotMade)?;
+            let r = Request::apart(&http, &self.location, &self.spec.uri, &self.spec.args);
+            let mut r = r.ok_or(Failure::NotMade)?;
             if let Some(grpc) = &self.spec.grpc {
                 grpc.prepare(&mut r);
             }
@@ -393,7 +393,7 @@ impl Probe for HttpProbe {
 }
 
 impl HttpProbe {
-    async fn ask(&self, r: &mut Request, peer: &Peer, addr: SockAddr) -> std::result::Result<(), String> {
+    async fn ask(&self, r: &mut Request, peer: &Peer, addr: SockAddr) -> std::result::Result<(), Failure> {
         let handler = self.location.handlers.content.last().and_then(|handler| handler.as_any());
         let Some(backend) = handler.and_then(|handler| handler.downcast_ref::<Backend>()) else { return Ok(()) };
         let Destination::Fixed(target) = &backend.destination else { return Ok(()) };
@@ -422,7 +422,7 @@ impl HttpProbe {
         let Answered { mut idle, body, trailers, kept } = match answered {
             Some(answered) => answered,
             None => {
-                let idle = backend.connect(r, &exchange, addr).await.map_err(|_| "connecting".to_owned())?;
+                let idle = backend.connect(r, &exchange, addr).await.map_err(unconnected)?;
                 self.exchange(backend, r, &exchange, idle, &outgoing).await?
             }
         };
@@ -433,12 +433,12 @@ impl HttpProbe {
         }
         exchange.end();
         if let Some(grpc) = &self.spec.grpc {
-            return grpc.test(&exchange, &body, &trailers);
+            return Ok(grpc.test(&exchange, &body, &trailers)?);
         }
         match &self.tests {
-            Some(tests) => tests.test(r, &exchange, &body),
+            Some(tests) => Ok(tests.test(r, &exchange, &body)?),
             None if (200..400).contains(&exchange.head.borrow().1.status) => Ok(()),
-            None => Err("checking status".to_owned()),
+            None => Err("checking status".to_owned().into()),
         }
     }
 
@@ -461,6 +461,14 @@ impl HttpProbe {
         idle.stream.set_recv_timeout(None);
         let kept = if keep { codec.keep() } else { None };
         Ok(Answered { idle, body, trailers, kept })
+    }
+}
+
+/// A connection can't be made, which may be a fault of the peer or not.
+fn unconnected(fault: Fault) -> Failure {
+    match fault.source() {
+        Source::Server => Failure::NotMade,
+        Source::Client | Source::Upstream => Failure::Peer("connecting".to_owned()),
     }
 }
 
