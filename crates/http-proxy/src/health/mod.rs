@@ -7,12 +7,12 @@
 
 mod grpc;
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::{Rc, Weak};
+use std::task::{Context as TaskContext, Waker};
 
 use ::upstream::health::{self, Failure, Probe, Probing};
-use ::upstream::{Group, Idle, Peer};
+use ::upstream::{Group, Idle, Keepalive, Peer, Pool};
 use buf::{Bytes, parse};
 use common::backend::health::{self as checks, duplicate_match, regex, wrong_number};
 use conf::values::invalid_parameter;
@@ -350,10 +350,21 @@ impl HttpModule for HealthChecks {
                 location: http.location(plan.location),
                 spec: plan.spec.clone(),
                 tests: plan.tests.clone(),
-                idle: RefCell::default(),
+                idle: Rc::new(Pool::new(kept(plan.spec.keepalive_ms))),
             };
             health::watch(&plan.group, plan.spec.shared.check.clone(), plan.bit, Rc::new(probe));
         }
+    }
+}
+
+/// How connections for checks are kept: as many as there are peers, as long as they are young.
+fn kept(keepalive_ms: u64) -> Keepalive {
+    Keepalive {
+        connections: usize::MAX,
+        requests: u32::MAX,
+        time_ms: keepalive_ms,
+        timeout_ms: keepalive_ms,
+        ..Keepalive::default()
     }
 }
 
@@ -372,8 +383,8 @@ struct HttpProbe {
     location: Rc<Location>,
     spec: Rc<Spec>,
     tests: Option<Rc<Match>>,
-    /// Connections that are kept, by the peer's name.
-    idle: RefCell<HashMap<Rc<str>, Idle>>,
+    /// Connections that are kept, each until it is too old or its peer hangs up, also if that is a peer no longer.
+    idle: Rc<Pool>,
 }
 
 impl Probe for HttpProbe {
@@ -393,6 +404,11 @@ impl Probe for HttpProbe {
 }
 
 impl HttpProbe {
+    /// Whether a connection may serve further checks.
+    fn is_young(&self, idle: &Idle) -> bool {
+        rt::now_ms().saturating_sub(idle.since_ms) < self.spec.keepalive_ms
+    }
+
     async fn ask(&self, r: &mut Request, peer: &Peer, addr: SockAddr) -> std::result::Result<(), Failure> {
         let handler = self.location.handlers.content.last().and_then(|handler| handler.as_any());
         let Some(backend) = handler.and_then(|handler| handler.downcast_ref::<Backend>()) else { return Ok(()) };
@@ -413,8 +429,8 @@ impl HttpProbe {
         exchange.begin(false);
         exchange.current(|attempt| attempt.begin(peer));
         let outgoing = backend.write(r, &exchange, false).map_err(|_| "writing the request".to_owned())?;
-        let kept = self.idle.borrow_mut().remove(&peer.name);
-        let answered = match kept {
+        let kept = self.idle.take(&mut TaskContext::from_waker(Waker::noop()), peer.id(), 0);
+        let answered = match kept.filter(|idle| self.is_young(idle)) {
             // The peer may have closed it meanwhile, which says nothing of it.
             Some(idle) => self.exchange(backend, r, &exchange, idle, &outgoing).await.ok(),
             None => None,
@@ -426,10 +442,9 @@ impl HttpProbe {
                 self.exchange(backend, r, &exchange, idle, &outgoing).await?
             }
         };
-        let is_young = rt::now_ms().saturating_sub(idle.since_ms) < self.spec.keepalive_ms;
-        if let Some(kept) = kept.filter(|_| is_young) {
+        if let Some(kept) = kept.filter(|_| self.is_young(&idle)) {
             idle.kept = Some(kept);
-            self.idle.borrow_mut().insert(peer.name.clone(), idle);
+            self.idle.put(idle, peer.id(), 0);
         }
         exchange.end();
         if let Some(grpc) = &self.spec.grpc {
