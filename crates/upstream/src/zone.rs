@@ -15,7 +15,7 @@ use std::rc::Rc;
 
 use conf::{Error, Loader, Result, Word};
 use engine::cycle::zones::{self, Origin, Owner, SharedZone};
-use shm::{Map, Node, Tally};
+use shm::{Map, Node, Noted, Tally};
 
 use crate::health::{Checks, Health};
 use crate::peer::{Peer, Position};
@@ -44,35 +44,39 @@ struct Need {
 struct Entry {
     key: Rc<[u8]>,
     /// As it was last found.
-    node: Cell<Option<Node>>,
+    noted: Cell<Option<Noted>>,
 }
 
 impl Entry {
     fn new(key: Vec<u8>) -> Entry {
-        Entry { key: key.into(), node: Cell::new(None) }
+        Entry { key: key.into(), noted: Cell::new(None) }
     }
 
     fn find(&self, map: &Map<'_>) -> Option<Node> {
-        if let Some(node) = self.node.get()
-            && map.has_key(node, &self.key)
-        {
-            return Some(node);
-        }
-        self.node.set(map.find(&self.key));
-        self.node.get()
+        let noted = self.noted.get().and_then(|noted| map.noted(noted, &self.key));
+        noted.or_else(|| self.note(map, map.find(&self.key)))
+    }
+
+    /// Notes where it is now.
+    fn note(&self, map: &Map<'_>, node: Option<Node>) -> Option<Node> {
+        self.noted.set(node.map(|node| map.note(node)));
+        node
     }
 
     fn set(&self, map: &mut Map<'_>, value: &[u8]) -> Option<()> {
         match self.find(map) {
-            Some(node) if map.value(node).len() == value.len() => map.set_value(node, value),
+            Some(node) if map.value(node).len() == value.len() => {
+                map.set_value(node, value);
+                Some(())
+            }
             known => {
                 if let Some(node) = known {
                     map.remove(node);
                 }
-                self.node.set(map.insert(&self.key, value));
+                let node = map.insert(&self.key, value);
+                self.note(map, node).map(|_| ())
             }
         }
-        self.node.get().map(|_| ())
     }
 }
 
@@ -457,8 +461,8 @@ fn node_of(map: &mut Map<'_>, peer: &Peer) -> Option<Node> {
     let entry = &peer.place.as_ref()?.entry;
     entry.find(map).or_else(|| {
         // All start again; connections that are open aren't known any more.
-        entry.node.set(insert(map, &entry.key, &record(peer)));
-        entry.node.get()
+        let node = insert(map, &entry.key, &record(peer));
+        entry.note(map, node)
     })
 }
 
@@ -625,11 +629,7 @@ mod tests {
         let one = Group::new(&[(1, 1)]);
         one.zone.open(None).expect("memory");
         one.exchange(|| one.list[0].conns.set(3));
-        one.zone.zone().with(|map| {
-            while let Some(node) = map.oldest() {
-                map.remove(node);
-            }
-        });
+        one.zone.zone().tests_empty();
         assert_eq!(one.exchange(|| one.list[0].conns.get()), 0);
         assert_eq!(known(&one.zone), 1);
     }
