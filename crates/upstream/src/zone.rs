@@ -439,7 +439,7 @@ fn forget(map: &mut Map<'_>, pid: i32) {
     let mut at = map.oldest();
     while let Some(node) = at {
         match map.key(node).first() {
-            Some(&PEER) => tally(map, node).forget(|identity| os::process::pid_of(identity) == pid),
+            Some(&PEER) => forget_connections(map, node, pid),
             Some(&LEADER) => {
                 let [generation, _, leader] = map.first::<LEADER_SIZE>(node).map_or([0; 3], numbers);
                 if os::process::pid_of(leader as u32) == pid {
@@ -449,6 +449,19 @@ fn forget(map: &mut Map<'_>, pid: i32) {
             _ => {}
         }
         at = map.newer(node);
+    }
+}
+
+/// Takes back a process's connections to a peer. When they began isn't known of each: on average like the others.
+fn forget_connections(map: &mut Map<'_>, node: Node, pid: i32) {
+    let mut tally = tally(map, node);
+    let before = u128::from(tally.sum());
+    tally.forget(|identity| os::process::pid_of(identity) == pid);
+    let after = u128::from(tally.sum());
+    if let Some(mut record) = map.first::<STATE>(node).filter(|_| after < before) {
+        let begun = u128::from(numbers::<10>(record)[BEGUN]) * after / before;
+        record[BEGUN * 8..][..8].copy_from_slice(&(begun as u64).to_ne_bytes());
+        map.set_first(node, &record);
     }
 }
 
@@ -517,7 +530,9 @@ fn record(peer: &Peer) -> Record {
     record
 }
 
-/// Where a record has what checks say.
+/// Where a record has when its connections began.
+const BEGUN: usize = 7;
+/// Where it has what checks say.
 const HEALTH: usize = 9;
 /// What a process left half-written must not make sums of weights overflow.
 const MOST_WEIGHT: i64 = 1 << 40;
@@ -612,7 +627,12 @@ mod tests {
     fn connections_of_a_killed_worker_are_taken_back() {
         let one = Group::new(&[(1, 1)]);
         one.zone.open(None).expect("memory");
-        let child = os::process::tests_fork(|| one.exchange(|| one.list[0].conns.set(2)));
+        let child = os::process::tests_fork(|| {
+            one.exchange(|| {
+                one.list[0].conns.set(2);
+                one.list[0].begun_ms.set(200);
+            });
+        });
         let open = |more| {
             one.exchange(|| {
                 one.list[0].conns.set(one.list[0].conns.get() + more);
@@ -620,8 +640,10 @@ mod tests {
             })
         };
         assert_eq!(open(3), 5);
+        one.exchange(|| one.list[0].begun_ms.set(500));
         one.zone.zone().with(|map| forget(map, child));
         assert_eq!(open(0), 3);
+        assert_eq!(one.list[0].begun_ms.get(), 300, "what is left began at 100, on average");
     }
 
     #[test]
