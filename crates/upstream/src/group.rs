@@ -126,7 +126,9 @@ impl Group {
                 }
                 true
             }
-            Some(shared) => shared.publish(&self.plan.roster, |roster| roster.learn(name, found), || self.rebuild()),
+            Some(shared) => {
+                shared.publish(&self.plan.roster, |roster| roster.learn(name, found.clone()), || self.rebuild())
+            }
         };
         self.tell_queue();
         learned
@@ -311,9 +313,11 @@ impl Choice {
     fn pick(&mut self, hints: &Hints<'_>, now: u64) {
         let ranks = self.group.ranks();
         if !Rc::ptr_eq(&ranks, &self.ranks) {
-            // Other peers: where it was among the old ones means nothing.
+            // Other peers: of what it has done among the old ones, who was asked counts still.
+            let tried = self.tried();
             self.ranks = ranks.clone();
             (self.on_backup, self.progress) = (false, Default::default());
+            self.mark(&tried);
             let left = self.tries;
             self.count_tries();
             if self.began_ms > 0 {
@@ -336,6 +340,24 @@ impl Choice {
             peer.begin(now_ms);
             self.began_ms = now_ms;
             self.took_ms.set(None);
+        }
+    }
+
+    /// The numbers of the peers that were asked.
+    fn tried(&self) -> Vec<usize> {
+        let ranks = [&self.ranks.primary, &self.ranks.backup].into_iter().zip(&self.progress);
+        let peers = ranks.flat_map(|(rank, progress)| {
+            rank.list.iter().enumerate().filter(|(index, _)| progress.tried(*index)).map(|(_, peer)| peer.id)
+        });
+        peers.collect()
+    }
+
+    /// Notes that these peers were asked, as far as they are there.
+    fn mark(&mut self, tried: &[usize]) {
+        let ranks = [&self.ranks.primary, &self.ranks.backup].into_iter().zip(&mut self.progress);
+        for (rank, progress) in ranks {
+            let known = rank.list.iter().enumerate().filter(|(_, peer)| tried.contains(&peer.id));
+            known.for_each(|(index, _)| progress.mark(index));
         }
     }
 

@@ -237,3 +237,30 @@ fn whoever_waits_waits_for_any_rank() {
         assert_eq!(found.get().map(|(port, _)| port), Some(2));
     });
 }
+
+#[test]
+fn what_was_asked_counts_among_other_peers() {
+    run(async {
+        let lookup = Lookup { name: b"a.test"[..].into(), is_service: false, port: 80, late: false };
+        let servers = vec![ServerSpec { lookup: Some(lookup.clone()), addrs: Vec::new(), ..server(80) }, server(81)];
+        let group = group_of(servers);
+        let learn = |last: &[u8]| {
+            group.learn(&lookup.name, last.iter().map(|n| Found::address([127, 0, 0, *n].into())).collect());
+        };
+        learn(&[2, 3]);
+        let mut choice = Choice::new(group.clone(), 0);
+        let mut seen = Vec::new();
+        for names in [&[2, 3][..], &[1, 2, 3], &[1, 2, 3], &[1, 2]] {
+            learn(names);
+            assert!(choice.advance(&Hints::default()), "{seen:?}");
+            seen.extend(choice.peer().map(|peer| peer.name.to_string()));
+            choice.release(Outcome::Neutral);
+        }
+        learn(&[1, 2, 4]);
+        assert!(choice.advance(&Hints::default()));
+        assert!(choice.peer().is_some_and(|peer| &*peer.name == "127.0.0.4:80"));
+        seen.sort();
+        seen.dedup();
+        assert_eq!(seen.len(), 4, "{seen:?}");
+    });
+}

@@ -228,36 +228,56 @@ impl Shared {
 
     /// The roster, if it isn't the one that is known here.
     fn news(&self, map: &Map<'_>) -> Option<Roster> {
-        let node = self.roster.find(map)?;
-        let number = u64::from_ne_bytes(map.first::<8>(node)?);
+        let number = self.number(map)?;
         if self.known.replace(number) == number {
             return None;
         }
-        Some(Roster::decode(map.value(node).get(8..)?))
+        Some(Roster::decode(map.value(self.roster.find(map)?).get(8..)?))
     }
 
-    /// Changes the roster for all workers: `change` gets what is known, and says whether it has changed; `ranks` are the
+    /// The number of the roster in the zone, if there is one.
+    fn number(&self, map: &Map<'_>) -> Option<u64> {
+        Some(u64::from_ne_bytes(map.first::<8>(self.roster.find(map)?)?))
+    }
+
+    /// Changes the roster for all workers: `change` gets what is known, and says whether it has changed; `ranks` makes the
     /// peers that follow from it. Entries of peers that are gone are removed. False if the zone has no memory for it.
     pub(crate) fn publish(
         &self,
         roster: &RefCell<Roster>,
-        change: impl FnOnce(&mut Roster) -> bool,
-        ranks: impl FnOnce() -> Rc<Ranks>,
+        change: impl Fn(&mut Roster) -> bool,
+        ranks: impl Fn() -> Rc<Ranks>,
     ) -> bool {
-        self.zone.zone().with(|map| {
-            if let Some(news) = self.news(map) {
+        loop {
+            let (news, is_there) = self.zone.zone().with(|map| (self.news(map), self.roster.find(map).is_some()));
+            let has_news = news.is_some();
+            if let Some(news) = news {
                 roster.replace(news);
             }
-            let changed = change(&mut roster.borrow_mut());
-            let ranks = ranks();
-            if !changed {
+            let has_changed = change(&mut roster.borrow_mut());
+            // Peers may be many: they are made while others may use the zone.
+            let ranks = (has_changed || has_news).then(&ranks);
+            if !has_changed && is_there {
                 return true;
             }
-            self.known.set(self.known.get().wrapping_add(1).max(1));
-            let value = [&self.known.get().to_ne_bytes()[..], &roster.borrow().encode()].concat();
-            self.sweep(map, &ranks);
-            self.roster.set(map, &value).is_some()
-        })
+            let known = self.known.get();
+            let number = known.wrapping_add(1).max(1);
+            let value = [&number.to_ne_bytes()[..], &roster.borrow().encode()].concat();
+            let written = self.zone.zone().with(|map| {
+                if self.number(map).is_some_and(|number| number != known) {
+                    return None;
+                }
+                self.known.set(number);
+                if let Some(ranks) = &ranks {
+                    self.sweep(map, ranks);
+                }
+                Some(self.roster.set(map, &value).is_some())
+            });
+            // Somebody else has changed it meanwhile, otherwise.
+            if let Some(written) = written {
+                return written;
+            }
+        }
     }
 
     /// Removes the entries of peers that the group has no longer and that serve nothing.
@@ -548,7 +568,7 @@ mod tests {
 
     use super::*;
     use crate::health::Check;
-    use crate::roster::Plan;
+    use crate::roster::{Found, Plan};
     use crate::spec::{GroupSpec, ServerSpec};
 
     /// A group of these servers (port and weight), in a zone.
@@ -654,6 +674,34 @@ mod tests {
         one.zone.zone().tests_empty();
         assert_eq!(one.exchange(|| one.list[0].conns.get()), 0);
         assert_eq!(known(&one.zone), 1);
+    }
+
+    #[test]
+    fn peers_are_made_anew_when_something_has_changed() {
+        let one = Group::new(&[(1, 1)]);
+        one.zone.open(None).expect("memory");
+        let (roster, made) = (RefCell::default(), Cell::new(0));
+        let publish = |last| {
+            let learn = |roster: &mut Roster| roster.learn(&b"a.test"[..].into(), vec![found(last)]);
+            let ranks = || {
+                made.set(made.get() + 1);
+                assert!(one.zone.zone().with_soon(|_| ()).is_ok(), "nobody has to wait for it");
+                one.ranks.clone()
+            };
+            assert!(one.shared.publish(&roster, learn, ranks));
+            made.get()
+        };
+        assert_eq!([publish(1), publish(1), publish(2), publish(2)], [1, 1, 2, 2]);
+        os::process::tests_fork(|| assert_eq!(publish(3), 3));
+        assert_eq!(publish(3), 3, "another worker has said it");
+        let is_shared = || one.zone.zone().with(|map| one.shared.number(map)).is_some();
+        one.zone.zone().tests_empty();
+        assert!(!is_shared());
+        assert_eq!((publish(3), is_shared()), (3, true), "only the zone has to learn it");
+    }
+
+    fn found(last: u8) -> Found {
+        Found::address([127, 0, 0, last].into())
     }
 
     #[test]
