@@ -13,7 +13,7 @@ use crate::slab::{Handle, Slab};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Node(Handle);
 
-/// An entry as it was once found: it may have been removed since, and its table emptied.
+/// An entry as it was once found: it may have been moved or removed since, and its table emptied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Noted {
     node: Node,
@@ -232,10 +232,13 @@ impl<'a> Map<'a> {
         Noted { node, seed: self.seed() }
     }
 
-    /// The entry that was noted, if it still is that of this key.
+    /// The entry of this key that was noted, wherever it is now; none if the table was emptied meanwhile.
     pub fn noted(&self, noted: Noted, key: &[u8]) -> Option<Node> {
         // An emptied table leaves the bytes of its entries where they were.
-        (noted.seed == self.seed() && self.is_at(noted.node, key)).then_some(noted.node)
+        if noted.seed != self.seed() {
+            return None;
+        }
+        if self.is_at(noted.node, key) { Some(noted.node) } else { self.find(key) }
     }
 
     fn seed(&self) -> u64 {

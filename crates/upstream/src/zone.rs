@@ -133,7 +133,7 @@ pub(crate) struct Shared {
 type Record = [u8; STATE];
 
 const STATE: usize = 80;
-/// A tally has as many places as its entry has room, and this many at least.
+/// A new tally has as many places as its entry has room, and this many at least.
 const LEAST_PLACES: usize = 8;
 /// The version of keys, records, rosters and leaders in zones.
 const LAYOUT: u32 = 1;
@@ -525,7 +525,11 @@ fn store(map: &mut Map<'_>, peer: &Peer) {
     let (before, now, me) = (place.conns.get(), peer.conns.get(), os::process::identity());
     match now.checked_sub(before) {
         Some(0) => {}
-        Some(more) => tally(map, node).add(me, more),
+        Some(more) => {
+            let node = Tally::make_place(map, node, STATE, me);
+            place.entry.note(map, Some(node));
+            tally(map, node).add(me, more);
+        }
         None => tally(map, node).sub(me, before - now),
     }
 }
@@ -664,6 +668,19 @@ mod tests {
         one.zone.zone().with(|map| forget(map, child));
         assert_eq!(open(0), 3);
         assert_eq!(one.list[0].begun_ms.get(), 300, "what is left began at 100, on average");
+    }
+
+    #[test]
+    fn of_many_workers_each_may_be_killed() {
+        let one = Group::new(&[(1, 1)]);
+        one.zone.open(None).expect("memory");
+        let open = || one.exchange(|| one.list[0].conns.set(one.list[0].conns.get() + 1));
+        open();
+        let workers: Vec<i32> = (0..30).map(|_| os::process::tests_fork(open)).collect();
+        open();
+        assert_eq!(one.exchange(|| one.list[0].conns.get()), 32);
+        one.zone.zone().with(|map| workers.iter().for_each(|pid| forget(map, *pid)));
+        assert_eq!(one.exchange(|| one.list[0].conns.get()), 2);
     }
 
     #[test]

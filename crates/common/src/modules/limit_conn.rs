@@ -342,12 +342,13 @@ enum Refused {
 fn take(zone: &Zone, key: &[u8], most: u32) -> std::result::Result<Noted, Refused> {
     zone.with(|map| {
         let node = entry(map, key).ok_or(Refused::NoMemory)?;
-        let mut tally = Tally::of(map.value_mut(node));
-        let sum = tally.sum();
+        let sum = Tally::of(map.value_mut(node)).sum();
         if sum >= most {
             return Err(Refused::Limit);
         }
-        tally.add(os::process::identity(), 1);
+        let me = os::process::identity();
+        let node = Tally::make_place(map, node, 0, me);
+        Tally::of(map.value_mut(node)).add(me, 1);
         if sum == 0 {
             map.touch(node);
         }
@@ -516,6 +517,11 @@ mod tests {
         zone.with(|map| forget(map, child));
         let left = zone.with(|map| (map.find(b"a").is_some(), map.find(b"b").is_some()));
         assert_eq!(left, (false, true));
+        // However many there are.
+        let take = || assert!(take(&zone, b"a", u32::MAX).is_ok());
+        let workers: Vec<i32> = (0..20).map(|_| os::process::tests_fork(take)).collect();
+        zone.with(|map| workers.iter().for_each(|pid| forget(map, *pid)));
+        assert!(zone.with(|map| map.find(b"a").is_none()));
     }
 
     #[test]
