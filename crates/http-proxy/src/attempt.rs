@@ -14,12 +14,12 @@ use http::fault::{Fault, Retry};
 use http::request::Request;
 use http::session::h2::websocket;
 use os::SockAddr;
-use rt::Tried;
+use rt::{ConnectError, Tried};
 
 use crate::engine::Backend;
 use crate::protocol::{Codec, HeadEvent, Note, ProtocolError};
 use crate::respond::{self, Answer, Reply};
-use crate::sending::{Obstacle, Sending};
+use crate::sending::{Obstacle, Patience, Sending};
 use crate::ssl;
 
 /// The size of the first read of a response: head and body, if they are small, come in one.
@@ -145,9 +145,15 @@ impl Backend {
             }
             Err(error) => error,
         };
-        Err(match error.kind() {
-            io::ErrorKind::TimedOut => Fault::SlowConnect.log_with(r, &TIMED_OUT),
-            _ => Fault::FailedConnect.log_with(r, &Errno(&error)),
+        Err(match error {
+            ConnectError::Full => Fault::NoConnections,
+            ConnectError::Own(call, error) => {
+                Fault::FailedSocket.log_with(r, &format_args!("{call} failed{}", Errno(&error)))
+            }
+            ConnectError::Peer(error) if error.kind() == io::ErrorKind::TimedOut => {
+                Fault::SlowConnect.log_with(r, &TIMED_OUT)
+            }
+            ConnectError::Peer(error) => Fault::FailedConnect.log_with(r, &Errno(&error)),
         })
     }
 
@@ -330,12 +336,14 @@ impl Backend {
         codec: &mut dyn Codec,
     ) -> Poll<Result<Buf, Fault>> {
         if let Some(sending) = &mut sending {
-            match sending.poll(cx, Some(r), stream, codec, Some(self.up.read_timeout)) {
+            let patience = Patience { send_ms: self.up.send_timeout, read_ms: self.up.read_timeout };
+            match sending.poll(cx, Some(r), stream, codec, Some(patience)) {
                 Ok(()) => {}
                 Err(Obstacle::Client(fault)) => return Poll::Ready(Err(fault)),
                 Err(Obstacle::TimedOut) => return Poll::Ready(Err(Fault::SlowSend.log_with(r, &TIMED_OUT))),
             }
         }
+        let is_shut = sending.as_ref().is_some_and(|sending| sending.is_shut());
         let received = stream.poll_recv(cx, FIRST_READ);
         if let Poll::Ready(result) = &received
             && result.as_ref().map_or(true, Buf::is_empty)
@@ -347,7 +355,8 @@ impl Backend {
         match received {
             Poll::Ready(Ok(buf)) => return Poll::Ready(Ok(buf)),
             Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::TimedOut => {
-                return Poll::Ready(Err(Fault::SlowUpstream.log_with(r, &TIMED_OUT)));
+                let fault = if is_shut { Fault::SlowSend } else { Fault::SlowUpstream };
+                return Poll::Ready(Err(fault.log_with(r, &TIMED_OUT)));
             }
             Poll::Ready(Err(error)) => return Poll::Ready(Err(Fault::FailedReceive.log_with(r, &Errno(&error)))),
             Poll::Pending => {}

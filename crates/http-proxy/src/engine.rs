@@ -366,7 +366,7 @@ impl Backend {
             r.log_at(Level::Warn, format_args!("upstream server temporarily disabled while connecting to upstream"));
         }
         if stale {
-            choice.tries += 1;
+            choice.forgive();
         }
         exchange.current(|attempt| attempt.status = fault.status());
         self.may_retry(r, fault, choice.tries, Terms { late: self.connect.is_late(terms.started_ms), ..terms })

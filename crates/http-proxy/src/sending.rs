@@ -23,6 +23,8 @@ pub(super) struct Sending {
     more: bool,
     /// The kernel takes no more for now.
     blocked: bool,
+    /// The backend's window is shut, and a part of the body waits for it.
+    shut: bool,
     /// The whole request was given to the kernel. What the protocol has to say by itself may follow.
     done: bool,
     /// The body and its length, while it is small: for `$request_body`.
@@ -31,6 +33,15 @@ pub(super) struct Sending {
     broken: bool,
     /// Why that is so.
     error: Option<io::Error>,
+}
+
+/// How long a backend may take before the head of its response.
+#[derive(Clone, Copy)]
+pub(super) struct Patience {
+    /// Its window may be shut for so many milliseconds.
+    pub(super) send_ms: u64,
+    /// Once there is nothing to send, it may take so many to answer.
+    pub(super) read_ms: u64,
 }
 
 /// Why a request isn't sent to its end.
@@ -44,12 +55,26 @@ pub(super) enum Obstacle {
 impl Sending {
     /// Begins with these bytes. `streamed`: the body follows as the client sends it. `done`: there is nothing to send.
     pub(super) fn new(chain: Chain, streamed: bool, done: bool) -> Sending {
-        Sending { chain, more: streamed, blocked: false, done, kept: Some((Vec::new(), 0)), broken: false, error: None }
+        Sending {
+            chain,
+            more: streamed,
+            blocked: false,
+            shut: false,
+            done,
+            kept: Some((Vec::new(), 0)),
+            broken: false,
+            error: None,
+        }
     }
 
     /// Whether everything was given to the kernel.
     pub(super) fn is_complete(&self) -> bool {
         self.done && self.chain.is_empty()
+    }
+
+    /// Whether the backend's window is shut while there is more of the body.
+    pub(super) fn is_shut(&self) -> bool {
+        self.shut
     }
 
     /// Why the backend takes no more. Told once.
@@ -58,15 +83,14 @@ impl Sending {
     }
 
     /// Sends what there is, that of the codec included. A backend that takes no more isn't an error: its answer may have
-    /// come already. Without `r` no more of the body is taken. `read_timeout`: how long an answer may take once there is
-    /// nothing to send.
+    /// come already. Without `r` no more of the body is taken. `patience` is for the time before the response's head.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
         mut r: Option<&mut Request>,
         stream: &rt::Stream,
         codec: &mut dyn Codec,
-        read_timeout: Option<u64>,
+        patience: Option<Patience>,
     ) -> Result<(), Obstacle> {
         codec.transmit(&mut self.chain);
         if self.is_complete() {
@@ -77,6 +101,13 @@ impl Sending {
                 Some(r) => self.more && !self.blocked && !self.gather(cx, r, codec)?,
                 None => true,
             };
+            let shut = self.more && codec.holds_back();
+            if let Some(patience) = patience
+                && shut != self.shut
+            {
+                self.shut = shut;
+                stream.set_recv_timeout(shut.then_some(patience.send_ms));
+            }
             match stream.poll_send(cx, &mut self.chain) {
                 Poll::Ready(Ok(())) => self.blocked = false,
                 Poll::Pending => {
@@ -93,8 +124,10 @@ impl Sending {
             }
             if !self.more || self.broken {
                 // What is held back waits for the backend, as for a response.
-                if !self.done && read_timeout.is_some() {
-                    stream.set_recv_timeout(read_timeout);
+                if let Some(patience) = patience
+                    && !self.done
+                {
+                    stream.set_recv_timeout(Some(patience.read_ms));
                 }
                 self.done = !self.broken && !codec.holds_back();
                 return Ok(());
@@ -113,8 +146,8 @@ impl Sending {
         let most = MAX_PART.min(codec.window());
         let mut part = Chain::new();
         let mut ready = most > 0;
-        // After enough of it, one look tells whether that was the end.
-        let mut looks = u32::from(ready);
+        // After enough of it, one look tells whether that was the end. What it finds instead is held back.
+        let mut looks = u32::from(ready || !codec.holds_back());
         while self.more && (part.len() < most || std::mem::take(&mut looks) > 0) {
             match r.poll_body(cx) {
                 Poll::Ready(Ok(Some(data))) => {

@@ -261,6 +261,10 @@ faults! {
     NoCache: Server 500 Never, error("cache \"{}\" not found");
     /// The server's own certificate for a backend can't be loaded. `common` has logged it.
     OwnCertificate: Server 500 Never, QUIET;
+    /// What comes before `connect()` failed, such as `bind()`: that is no fault of the backend.
+    FailedSocket: Server 500 Never, crit("{} while connecting to upstream");
+    /// All connections of the worker are in use. `rt` has reported it.
+    NoConnections: Server 500 Never, QUIET;
     /// A request is larger than the backend's protocol can tell.
     LargeRequest: Server 500 Never, alert("{}");
     /// The key that a value is asked for by is empty.

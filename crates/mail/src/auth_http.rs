@@ -320,7 +320,7 @@ impl Request {
 async fn exchange(addr: &SockAddr, request: &Bytes) -> std::result::Result<(ResponseHead, Secret), Trouble> {
     // The caller's time is the limit.
     let connected = Stream::connect(addr, &ConnectOptions::default(), u64::MAX).await;
-    let stream = connected.map_err(|error| Trouble::Io("connect", error))?;
+    let stream = connected.map_err(|error| Trouble::Io("connect", error.into()))?;
     let sent = stream.send_all(Chain::from(request.clone())).await;
     sent.map_err(|error| Trouble::Io("send", error))?;
     let (mut received, mut parser, mut head) = (Secret::default(), ResponseParser::default(), ResponseHead::default());

@@ -12,6 +12,7 @@
 //! parts to poll.
 
 mod clock;
+mod connect;
 mod core;
 mod detach;
 mod driver;
@@ -33,6 +34,7 @@ mod timers;
 mod udp;
 
 pub use clock::Wall;
+pub use connect::{ConnectError, ConnectOptions};
 pub use core::{Counts, Driver, Hook, MAX_CONNECTIONS, Options, Report, Runtime};
 pub use detach::{Detached, make_room};
 pub use fd::{AsyncFd, Signals};
@@ -41,7 +43,7 @@ pub use listener::{AcceptLock, AcceptOptions, Listener, set_accept_mutex};
 pub use os::datagram::Transmit;
 pub use peer::{Peer, unless_gone};
 pub use reused::Reused;
-pub use stream::{ConnectOptions, Recv, Sending, Silent, Stream, Tried, is_closing};
+pub use stream::{Recv, Sending, Silent, Stream, Tried, is_closing};
 pub use sync::{Event, Gate, Pass, Queue, YieldNow, join, yield_now};
 pub use threads::{Haste, QueueFull, ThreadPool};
 pub use timers::{Sleep, sleep, sleep_until, timeout};

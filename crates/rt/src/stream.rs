@@ -9,8 +9,9 @@ use std::task::{Context, Poll};
 
 use buf::{Buf, Chain, Piece};
 use os::SockAddr;
-use os::socket::{self, Keepalive};
+use os::socket;
 
+use crate::connect::{self, ConnectError, ConnectOptions};
 use crate::core::{self, Core};
 use crate::driver::Kind;
 use crate::send::{Wrote, read_small_files};
@@ -27,21 +28,6 @@ pub struct Stream {
     /// Whether a layer stands between the socket's bytes and the users.
     layered: Cell<bool>,
     pub(crate) core: &'static Core,
-}
-
-/// How a connection is made.
-#[derive(Clone, Debug, Default)]
-pub struct ConnectOptions {
-    /// The own address (`proxy_bind`); with port 0 the kernel chooses the port late.
-    pub bind: Option<SockAddr>,
-    /// Whether that may be an address that this machine doesn't have (IP_TRANSPARENT).
-    pub transparent: bool,
-    /// SO_RCVBUF, in bytes.
-    pub rcvbuf: Option<u32>,
-    /// SO_SNDBUF, in bytes.
-    pub sndbuf: Option<u32>,
-    /// SO_KEEPALIVE.
-    pub keepalive: bool,
 }
 
 /// Whether `recv` failed because the connection, idle, is to give its place up: the server is stopping, or its
@@ -80,25 +66,24 @@ impl Stream {
         Stream::of(slot, core)
     }
 
-    /// Connects. Errors: `TimedOut` after `timeout_ms`, what the system says, or [`io::ErrorKind::QuotaExceeded`] if all
-    /// connections are in use.
-    pub async fn connect(addr: &SockAddr, options: &ConnectOptions, timeout_ms: u64) -> io::Result<Stream> {
+    /// Connects, for `timeout_ms` at most.
+    pub async fn connect(addr: &SockAddr, options: &ConnectOptions, timeout_ms: u64) -> Result<Stream, ConnectError> {
         let core = core::current();
-        core.place().await?;
+        core.place().await.map_err(|_| ConnectError::Full)?;
         if core.is_sim {
             let end = core.sim(|sim| sim.connect(addr, core.clock.now()));
             let stream = Stream::open_sim(end, 0);
             stream.with(|slot| slot.send_deadline = Tick::after(core.clock.now(), timeout_ms));
-            poll_fn(|_| stream.poll_connected()).await?;
+            poll_fn(|_| stream.poll_connected()).await.map_err(ConnectError::Peer)?;
             return Ok(stream);
         }
-        let fd = socket::socket(addr, socket::Kind::Stream)?;
-        prepare(fd.as_raw_fd(), options)?;
-        let done = socket::connect(fd.as_raw_fd(), addr)?;
-        let stream = Stream::open(fd, if done { flag::WRITABLE } else { 0 })?;
+        let fd = connect::socket(addr, socket::Kind::Stream, options)?;
+        let done = socket::connect(fd.as_raw_fd(), addr).map_err(ConnectError::Peer)?;
+        let stream = Stream::open(fd, if done { flag::WRITABLE } else { 0 });
+        let stream = stream.map_err(ConnectError::own("watching the socket"))?;
         if !done {
             stream.with(|slot| slot.send_deadline = Tick::after(core.clock.now(), timeout_ms));
-            poll_fn(|_| stream.poll_connected()).await?;
+            poll_fn(|_| stream.poll_connected()).await.map_err(ConnectError::Peer)?;
         }
         Ok(stream)
     }
@@ -745,26 +730,4 @@ fn take_unread(slot: &mut Slot) -> Option<Buf> {
     let buf = slot.queues.as_mut()?.unread.take();
     slot.tidy();
     buf
-}
-
-pub(crate) fn prepare(fd: RawFd, options: &ConnectOptions) -> io::Result<()> {
-    if let Some(size) = options.rcvbuf {
-        socket::set_rcvbuf(fd, size)?;
-    }
-    if let Some(size) = options.sndbuf {
-        socket::set_sndbuf(fd, size)?;
-    }
-    if options.keepalive {
-        socket::set_keepalive(fd, Some(Keepalive::default()))?;
-    }
-    if let Some(own) = &options.bind {
-        if options.transparent {
-            socket::set_transparent(fd, own)?;
-        }
-        if own.port() == 0 && !own.is_unix() {
-            let _ = socket::set_bind_without_port(fd);
-        }
-        socket::bind(fd, own)?;
-    }
-    Ok(())
 }

@@ -13,12 +13,13 @@ use os::SockAddr;
 use os::datagram::{self, BATCH, Batch, Received, Transmit};
 use os::socket;
 
+use crate::connect;
 use crate::core::{self, Core};
 use crate::driver::Kind;
 use crate::slots::{Slot, flag};
-use crate::stream::{closing, prepare};
+use crate::stream::closing;
 use crate::timers::Tick;
-use crate::{ConnectOptions, Event, Gate, sleep};
+use crate::{ConnectError, ConnectOptions, Event, Gate, sleep};
 
 /// A socket for datagrams: UDP, or those of a unix socket.
 ///
@@ -92,11 +93,10 @@ impl UdpSocket {
         UdpSocket::open(Some(fd), options)
     }
 
-    /// A socket that sends to this address and receives from there only. It counts as a connection. Errors: the system's,
-    /// or [`io::ErrorKind::QuotaExceeded`] if all connections are in use.
-    pub async fn connect(peer: &SockAddr, options: &ConnectOptions) -> io::Result<UdpSocket> {
+    /// A socket that sends to this address and receives from there only. It counts as a connection.
+    pub async fn connect(peer: &SockAddr, options: &ConnectOptions) -> Result<UdpSocket, ConnectError> {
         let core = core::current();
-        core.place().await?;
+        core.place().await.map_err(|_| ConnectError::Full)?;
         if core.is_sim {
             let any: IpAddr = match peer {
                 SockAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
@@ -105,10 +105,9 @@ impl UdpSocket {
             let own = options.bind.clone().unwrap_or_else(|| SockAddr::from(SocketAddr::new(any, 0)));
             return Ok(UdpSocket::open_sim(own, Some(peer.clone())));
         }
-        let fd = socket::socket(peer, socket::Kind::Datagram)?;
-        prepare(fd.as_raw_fd(), options)?;
-        socket::connect(fd.as_raw_fd(), peer)?;
-        let socket = UdpSocket::connected(fd)?;
+        let fd = connect::socket(peer, socket::Kind::Datagram, options)?;
+        socket::connect(fd.as_raw_fd(), peer).map_err(ConnectError::Peer)?;
+        let socket = UdpSocket::connected(fd).map_err(ConnectError::own("watching the socket"))?;
         socket.with(|slot| slot.flags |= flag::OWN);
         Ok(socket)
     }

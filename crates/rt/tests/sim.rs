@@ -23,7 +23,7 @@ fn chain(bytes: &[u8]) -> Chain {
     Chain::from(Bytes::copy_from(bytes))
 }
 
-async fn connect(port: u16) -> std::io::Result<Stream> {
+async fn connect(port: u16) -> Result<Stream, ConnectError> {
     Stream::connect(&addr(port), &ConnectOptions::default(), 1000).await
 }
 

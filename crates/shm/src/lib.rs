@@ -21,7 +21,7 @@ mod try_lock;
 mod zone;
 
 pub use counters::{Counter, Counters};
-pub use map::{Map, Node};
+pub use map::{Map, Node, Noted};
 pub use mapping::Mapping;
 pub use memory::Memory;
 pub use tally::Tally;

@@ -13,6 +13,14 @@ use crate::slab::{Handle, Slab};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Node(Handle);
 
+/// An entry as it was once found: it may have been moved or removed since, and its table emptied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Noted {
+    node: Node,
+    /// That of the table.
+    seed: u64,
+}
+
 /// The longest key.
 pub const LONGEST_KEY: usize = u16::MAX as usize;
 
@@ -219,8 +227,26 @@ impl<'a> Map<'a> {
         self.key_len(node) == key.len() && self.slab.memory.holds(Slab::offset(node.0) + KEY, key)
     }
 
+    /// An entry, for those who will want it again.
+    pub fn note(&self, node: Node) -> Noted {
+        Noted { node, seed: self.seed() }
+    }
+
+    /// The entry of this key that was noted, wherever it is now; none if the table was emptied meanwhile.
+    pub fn noted(&self, noted: Noted, key: &[u8]) -> Option<Node> {
+        // An emptied table leaves the bytes of its entries where they were.
+        if noted.seed != self.seed() {
+            return None;
+        }
+        if self.is_at(noted.node, key) { Some(noted.node) } else { self.find(key) }
+    }
+
+    fn seed(&self) -> u64 {
+        self.slab.memory.u64(self.root + SEED)
+    }
+
     /// Whether an entry that was seen earlier, and may have been removed since, is that of a key.
-    pub fn is_at(&self, node: Node, key: &[u8]) -> bool {
+    fn is_at(&self, node: Node, key: &[u8]) -> bool {
         self.get(node, KEY_LEN) == key.len() as u32 | MARK && self.has_key(node, key)
     }
 
@@ -351,7 +377,7 @@ impl<'a> Map<'a> {
     }
 
     fn hash(&self, key: &[u8]) -> u32 {
-        hash(self.slab.memory.u64(self.root + SEED), key)
+        hash(self.seed(), key)
     }
 
     /// The place of a hash's bucket.

@@ -2,8 +2,10 @@
 //! one that dies can be taken back.
 //!
 //! A tally is a part of an entry's value: places of 8 bytes, each for one process and its count. The last place is for
-//! all who found no place of their own; what they hold isn't known by whom.
+//! all who found no place of their own; what they hold isn't known by whom. It is needed only where a zone has no memory
+//! for more places ([`Tally::make_place`]).
 
+use crate::map::{Map, Node};
 use crate::memory::Memory;
 
 /// A place: an identity, a count.
@@ -26,6 +28,23 @@ impl<'a> Tally<'a> {
     /// The sum of all.
     pub fn sum(&self) -> u32 {
         self.places().fold(0, |sum, place| sum.saturating_add(self.count(place)))
+    }
+
+    /// Sees to it that the process `identity` finds a place of its own in the tally that an entry's value has from `from`
+    /// on. The entry may move; it stays as it is if there is no memory.
+    pub fn make_place(map: &mut Map<'_>, node: Node, from: usize, identity: u32) -> Node {
+        let tally = Tally::of(map.value_mut(node).after(from));
+        let Some(last) = tally.places().next_back().filter(|_| !tally.has_place(identity)) else { return node };
+        let (key, value) = (map.key(node), map.value(node));
+        let (before, shared) = value.split_at(from + last);
+        let more = [before, &vec![0; last + PLACE], shared].concat();
+        map.remove(node);
+        // What it had before there is room for at least.
+        map.insert(&key, &more).or_else(|| map.insert(&key, &value)).unwrap_or(node)
+    }
+
+    fn has_place(&self, identity: u32) -> bool {
+        self.places_of_processes().any(|place| self.holder(place) == identity || self.count(place) == 0)
     }
 
     /// Adds `n` that the process `identity` holds.
@@ -100,6 +119,31 @@ mod tests {
         assert_eq!(tally.sum(), 2, "the last place is nobody's");
         tally.sub(9, 9);
         assert_eq!(tally.sum(), 1);
+    }
+
+    #[test]
+    fn there_is_a_place_for_each_process() {
+        let mut bytes = vec![0; 32 << 10];
+        let mut map = Map::format(Memory::of(&mut bytes), 7).expect("large enough");
+        let mut node = map.insert(b"key", &[&b"front"[..], &[0; Tally::bytes(3)]].concat()).expect("room");
+        let noted = map.note(node);
+        for identity in 1..100 {
+            node = Tally::make_place(&mut map, node, 5, identity);
+            Tally::of(map.value_mut(node).after(5)).add(identity, identity);
+        }
+        assert_eq!((map.noted(noted, b"key"), map.first(node)), (Some(node), Some(*b"front")));
+        let mut tally = Tally::of(map.value_mut(node).after(5));
+        assert_eq!(tally.sum(), 4950);
+        tally.forget(|identity| identity > 1);
+        assert_eq!(tally.sum(), 1);
+        // In a full zone they share one.
+        while map.insert(format!("{}", map.len()).as_bytes(), &[0; 900]).is_some() {}
+        for identity in 1..500 {
+            node = Tally::make_place(&mut map, node, 5, identity);
+            Tally::of(map.value_mut(node).after(5)).add(identity, 1);
+        }
+        assert!(map.check());
+        assert_eq!(Tally::of(map.value_mut(node).after(5)).sum(), 500);
     }
 
     #[test]

@@ -139,6 +139,12 @@ impl Zone {
         self.lock().release_dead(|identity| os::process::pid_of(identity) == pid)
     }
 
+    /// Empties the table as after a crash that has left it damaged. For tests.
+    pub fn tests_empty(&self) {
+        let formatted = self.locked(FOR_EVER, |memory| Map::format(memory, seed()).is_some());
+        assert!(formatted.is_ok_and(|formatted| formatted), "a size that has once been enough is enough");
+    }
+
     /// Whether the table is as it has to be. For tests and the curious: it takes time.
     pub fn check(&self) -> bool {
         self.with(|map| map.check())

@@ -14,10 +14,11 @@ use buf::{Bytes, Chain};
 use common::backend::health::{self as checks, duplicate_match, regex, wrong_number};
 use conf::values::{invalid_parameter, msec};
 use conf::{Args, Context, Directive, Error, Loader, Registry, Result};
+use engine::log::Errno;
 use expr::regex::Regex;
 use os::SockAddr;
-use rt::{Transmit, UdpSocket};
-use upstream::health::{self, Probe, Probing};
+use rt::{ConnectError, Transmit, UdpSocket};
+use upstream::health::{self, Failure, Probe, Probing};
 use upstream::{Group, Peer};
 
 use crate::module::{Handlers, ServerContext, StreamModule};
@@ -263,7 +264,7 @@ impl Probe for StreamProbe {
                 true => self.ask_by_datagram(&addr).await,
                 false => {
                     let checked = rt::timeout(self.timeout_ms, self.ask(&addr)).await;
-                    checked.unwrap_or_else(|| Err("waiting for the server".to_owned()))
+                    checked.unwrap_or_else(|| Err("waiting for the server".to_owned().into()))
                 }
             }
         })
@@ -271,10 +272,10 @@ impl Probe for StreamProbe {
 }
 
 impl StreamProbe {
-    async fn ask(&self, addr: &SockAddr) -> std::result::Result<(), String> {
+    async fn ask(&self, addr: &SockAddr) -> std::result::Result<(), Failure> {
         let options = self.proxy.connect.options_apart();
         let connected = rt::Stream::connect(addr, &options, self.timeout_ms).await;
-        let stream = connected.map_err(|_| "connecting".to_owned())?;
+        let stream = connected.map_err(unconnected)?;
         let Some(tests) = &self.tests else { return Ok(()) };
         if !tests.send.is_empty() {
             let sent = stream.send(&mut Chain::from(Bytes::from(tests.send.clone()))).await;
@@ -285,16 +286,16 @@ impl StreamProbe {
             let room = self.proxy.proxy_buffer_size.saturating_sub(received.len());
             let more = stream.recv(room.max(1)).await.map_err(|_| "receiving".to_owned())?;
             if more.is_empty() || room == 0 {
-                return Err("checking what was received".to_owned());
+                return Err("checking what was received".to_owned().into());
             }
             received.extend_from_slice(more.get(..room.min(more.len())).unwrap_or_default());
         }
         Ok(())
     }
 
-    async fn ask_by_datagram(&self, addr: &SockAddr) -> std::result::Result<(), String> {
+    async fn ask_by_datagram(&self, addr: &SockAddr) -> std::result::Result<(), Failure> {
         let connected = UdpSocket::connect(addr, &self.proxy.connect.options_apart()).await;
-        let socket = connected.map_err(|_| "connecting".to_owned())?;
+        let socket = connected.map_err(unconnected)?;
         let tests = self.tests.as_deref();
         let text = tests.map_or(GREETING, |tests| if tests.send.is_empty() { GREETING } else { &tests.send });
         socket.send(&mut [Transmit::new(text)]).await.map_err(|_| "sending".to_owned())?;
@@ -308,9 +309,21 @@ impl StreamProbe {
                 }
                 Ok(()) => batch.clear(),
                 Err(error) if error.kind() == io::ErrorKind::TimedOut && !expects => return Ok(()),
-                Err(_) => return Err("receiving".to_owned()),
+                Err(_) => return Err("receiving".to_owned().into()),
             }
         }
+    }
+}
+
+/// A connection can't be made, which may be a fault of the peer or not.
+fn unconnected(error: ConnectError) -> Failure {
+    match error {
+        ConnectError::Peer(_) => Failure::Peer("connecting".to_owned()),
+        ConnectError::Own(call, error) => {
+            engine::log!(engine::log::current(), Crit, "{call} failed{} while checking a peer", Errno(&error));
+            Failure::NotMade
+        }
+        ConnectError::Full => Failure::NotMade,
     }
 }
 

@@ -126,7 +126,9 @@ impl Group {
                 }
                 true
             }
-            Some(shared) => shared.publish(&self.plan.roster, |roster| roster.learn(name, found), || self.rebuild()),
+            Some(shared) => {
+                shared.publish(&self.plan.roster, |roster| roster.learn(name, found.clone()), || self.rebuild())
+            }
         };
         self.tell_queue();
         learned
@@ -198,7 +200,8 @@ pub struct Choice {
     group: Rc<Group>,
     /// The peers among which it chose last.
     ranks: Rc<Ranks>,
-    progress: Progress,
+    /// Its progress over the servers, and over the backups.
+    progress: [Progress; 2],
     on_backup: bool,
     current: Option<Rc<Peer>>,
     /// When the current peer was chosen, in the loop's milliseconds.
@@ -208,6 +211,8 @@ pub struct Choice {
     /// The session that is bound to the peer when the response is complete.
     session: Option<Box<Session>>,
     max_tries: u32,
+    /// Attempts that are over, and count.
+    attempts: u32,
     /// Attempts that are left, the current one included.
     pub tries: u32,
 }
@@ -220,13 +225,14 @@ impl Choice {
         let mut choice = Choice {
             group,
             ranks,
-            progress: Progress::default(),
+            progress: Default::default(),
             on_backup: false,
             current: None,
             began_ms: 0,
             took_ms: Cell::new(None),
             session: None,
             max_tries,
+            attempts: 0,
             tries: 0,
         };
         choice.count_tries();
@@ -262,12 +268,41 @@ impl Choice {
 
     /// Chooses the next peer; false if there is none that lives.
     pub fn advance(&mut self, hints: &Hints<'_>) -> bool {
-        // Those that wait come first.
-        self.group.queue.as_ref().is_none_or(Queue::is_empty) && self.choose(hints)
+        // Those that wait come first, but for requests that have had their turn.
+        let is_next = self.has_begun() || self.group.queue.as_ref().is_none_or(Queue::is_empty);
+        is_next && self.choose(hints)
+    }
+
+    /// Whether a peer has been asked already.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.attempts > 0
+    }
+
+    /// The last attempt doesn't count.
+    pub fn forgive(&mut self) {
+        self.attempts = self.attempts.saturating_sub(1);
+        self.tries += 1;
+    }
+
+    /// Looks once more for a peer, whoever waits: among all of them if none has been asked.
+    pub(crate) fn choose_again(&mut self, hints: &Hints<'_>) -> bool {
+        self.on_backup = false;
+        if !self.has_begun() {
+            self.progress = Default::default();
+        }
+        self.choose(hints)
+    }
+
+    /// Whether there are peers that haven't been asked and may be some day.
+    pub(crate) fn has_others(&self) -> bool {
+        [false, true].into_iter().zip(&self.progress).any(|(backup, progress)| {
+            let mut all = self.ranks.rank(backup).list.iter().enumerate();
+            all.any(|(index, peer)| !peer.down && !progress.tried(index))
+        })
     }
 
     /// The same, whoever waits.
-    pub(crate) fn choose(&mut self, hints: &Hints<'_>) -> bool {
+    fn choose(&mut self, hints: &Hints<'_>) -> bool {
         debug_assert!(self.current.is_none(), "the last peer was released");
         let now = rt::wall().secs.max(0) as u64;
         let group = self.group.clone();
@@ -278,9 +313,11 @@ impl Choice {
     fn pick(&mut self, hints: &Hints<'_>, now: u64) {
         let ranks = self.group.ranks();
         if !Rc::ptr_eq(&ranks, &self.ranks) {
-            // Other peers: where it was among the old ones means nothing.
+            // Other peers: of what it has done among the old ones, who was asked counts still.
+            let tried = self.tried();
             self.ranks = ranks.clone();
-            (self.on_backup, self.progress) = (false, Progress::default());
+            (self.on_backup, self.progress) = (false, Default::default());
+            self.mark(&tried);
             let left = self.tries;
             self.count_tries();
             if self.began_ms > 0 {
@@ -306,19 +343,37 @@ impl Choice {
         }
     }
 
+    /// The numbers of the peers that were asked.
+    fn tried(&self) -> Vec<usize> {
+        let ranks = [&self.ranks.primary, &self.ranks.backup].into_iter().zip(&self.progress);
+        let peers = ranks.flat_map(|(rank, progress)| {
+            rank.list.iter().enumerate().filter(|(index, _)| progress.tried(*index)).map(|(_, peer)| peer.id)
+        });
+        peers.collect()
+    }
+
+    /// Notes that these peers were asked, as far as they are there.
+    fn mark(&mut self, tried: &[usize]) {
+        let ranks = [&self.ranks.primary, &self.ranks.backup].into_iter().zip(&mut self.progress);
+        for (rank, progress) in ranks {
+            let known = rank.list.iter().enumerate().filter(|(_, peer)| tried.contains(&peer.id));
+            known.for_each(|(index, _)| progress.mark(index));
+        }
+    }
+
     fn pick_in_ranks(&mut self, ranks: &Ranks, hints: &Hints<'_>, now: u64) -> Option<Rc<Peer>> {
         if !self.on_backup {
             let found = self.pick_in(ranks, &ranks.primary, hints, now);
             if found.is_some() || ranks.backup.list.is_empty() {
                 return found;
             }
-            (self.on_backup, self.progress) = (true, Progress::default());
+            self.on_backup = true;
         }
         self.pick_in(ranks, &ranks.backup, hints, now)
     }
 
     fn pick_in(&mut self, ranks: &Ranks, rank: &Peers, hints: &Hints<'_>, now: u64) -> Option<Rc<Peer>> {
-        let progress = &mut self.progress;
+        let progress = &mut self.progress[usize::from(self.on_backup)];
         if !hints.route.is_empty()
             && let Some(index) = balance::bound(rank, progress, hints.route, now)
         {
@@ -364,6 +419,7 @@ impl Choice {
     pub fn release(&mut self, outcome: Outcome) -> bool {
         let Some(peer) = self.current.take() else { return false };
         let disabled = self.group.with_peer(&peer, || self.judge(&peer, outcome));
+        self.attempts += 1;
         self.tries = self.tries.saturating_sub(1);
         self.group.tell_queue();
         disabled

@@ -158,3 +158,109 @@ fn requests_wait_for_a_peer() {
         assert!(Choice::new(group, 0).advance(&Hints::default()));
     });
 }
+
+fn queue_of(servers: Vec<ServerSpec>) -> Rc<Group> {
+    let queue = Some(crate::queue::QueueSpec { most: 2, timeout_ms: 1000 });
+    Group::new(&GroupSpec { servers, queue, ..GroupSpec::default() })
+}
+
+/// Waits in the queue; the port that was found, at last, and the moment.
+fn wait(mut choice: Choice) -> Rc<Cell<Option<(u16, u64)>>> {
+    let found = Rc::<Cell<_>>::default();
+    let tell = found.clone();
+    rt::spawn(async move {
+        choice.wait(&Hints::default()).await;
+        tell.set(Some((choice.peer().map_or(0, |peer| peer.addr.port()), rt::now_ms())));
+    });
+    found
+}
+
+#[test]
+fn one_that_needs_another_peer_keeps_nobody_waiting() {
+    run(async {
+        let group = queue_of(vec![ServerSpec { max_conns: 1, ..server(1) }, server(2)]);
+        let away = group.ranks().primary.list[1].clone();
+        let now = rt::wall().secs as u64;
+        let mut first = Choice::new(group.clone(), 0);
+        assert_eq!(chosen(&mut first, b""), 1);
+        away.failed(now);
+        first.release(Outcome::Neutral);
+        assert_eq!(chosen(&mut first, b""), 0);
+        let first = wait(first);
+        rt::sleep(10).await;
+        let mut second = Choice::new(group.clone(), 0);
+        assert_eq!(chosen(&mut second, b""), 1, "nobody waits for it");
+        let third = wait(Choice::new(group.clone(), 0));
+        rt::sleep(10).await;
+        assert!(!Choice::new(group.clone(), 0).wait(&Hints::default()).await, "there is room for two");
+        drop(second);
+        rt::sleep(10).await;
+        assert_eq!((first.get(), third.get().map(|(port, _)| port)), (None, Some(1)));
+        away.fails.set(0);
+        rt::sleep(60).await;
+        assert_eq!(first.get().map(|(port, _)| port), Some(2));
+    });
+}
+
+#[test]
+fn one_that_has_asked_all_does_not_wait() {
+    run(async {
+        let group = queue_of(vec![server(1), backup(2), ServerSpec { down: true, ..server(3) }]);
+        let mut choice = Choice::new(group.clone(), 0);
+        for port in [1, 2, 0] {
+            assert_eq!(chosen(&mut choice, b""), port);
+            choice.release(Outcome::Failed);
+        }
+        let before_ms = rt::now_ms();
+        assert!(!choice.wait(&Hints::default()).await && rt::now_ms() == before_ms);
+        // An attempt that doesn't count is none: it stands in the line, for any peer.
+        let mut other = Choice::new(queue_of(vec![server(1), ServerSpec { down: true, ..server(2) }]), 0);
+        assert_eq!(chosen(&mut other, b""), 1);
+        other.release(Outcome::Neutral);
+        other.forgive();
+        assert!(chosen(&mut other, b"") == 0 && other.wait(&Hints::default()).await);
+    });
+}
+
+#[test]
+fn whoever_waits_waits_for_any_rank() {
+    run(async {
+        let one = |spec| ServerSpec { max_conns: 1, ..spec };
+        let group = queue_of(vec![one(server(1)), one(server(2)), one(backup(3))]);
+        let mut held: Vec<Choice> = (0..3).map(|_| Choice::new(group.clone(), 0)).collect();
+        let ports: Vec<u16> = held.iter_mut().map(|choice| chosen(choice, b"")).collect();
+        assert_eq!(ports, [1, 2, 3]);
+        let found = wait(Choice::new(group.clone(), 0));
+        rt::sleep(60).await;
+        held.remove(1);
+        rt::sleep(10).await;
+        assert_eq!(found.get().map(|(port, _)| port), Some(2));
+    });
+}
+
+#[test]
+fn what_was_asked_counts_among_other_peers() {
+    run(async {
+        let lookup = Lookup { name: b"a.test"[..].into(), is_service: false, port: 80, late: false };
+        let servers = vec![ServerSpec { lookup: Some(lookup.clone()), addrs: Vec::new(), ..server(80) }, server(81)];
+        let group = group_of(servers);
+        let learn = |last: &[u8]| {
+            group.learn(&lookup.name, last.iter().map(|n| Found::address([127, 0, 0, *n].into())).collect());
+        };
+        learn(&[2, 3]);
+        let mut choice = Choice::new(group.clone(), 0);
+        let mut seen = Vec::new();
+        for names in [&[2, 3][..], &[1, 2, 3], &[1, 2, 3], &[1, 2]] {
+            learn(names);
+            assert!(choice.advance(&Hints::default()), "{seen:?}");
+            seen.extend(choice.peer().map(|peer| peer.name.to_string()));
+            choice.release(Outcome::Neutral);
+        }
+        learn(&[1, 2, 4]);
+        assert!(choice.advance(&Hints::default()));
+        assert!(choice.peer().is_some_and(|peer| &*peer.name == "127.0.0.4:80"));
+        seen.sort();
+        seen.dedup();
+        assert_eq!(seen.len(), 4, "{seen:?}");
+    });
+}

@@ -76,13 +76,27 @@ impl Default for Check {
 
 /// How a peer is checked.
 pub trait Probe {
-    /// Checks the peer at this address. It comes to an end in a time of its own. The error says what failed, such as
-    /// `checking status`.
+    /// Checks the peer at this address. It comes to an end in a time of its own.
     fn probe<'a>(&'a self, peer: &'a Peer, addr: SockAddr) -> Probing<'a>;
 }
 
 /// A check under way.
-pub type Probing<'a> = Pin<Box<dyn Future<Output = Result<(), String>> + 'a>>;
+pub type Probing<'a> = Pin<Box<dyn Future<Output = Result<(), Failure>> + 'a>>;
+
+/// Why a check hasn't passed.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The peer is to blame; while doing what, such as `checking status`.
+    Peer(String),
+    /// It couldn't be made, which says nothing of the peer. Whoever found out has logged it.
+    NotMade,
+}
+
+impl From<String> for Failure {
+    fn from(doing: String) -> Failure {
+        Failure::Peer(doing)
+    }
+}
 
 /// The checks of a group.
 #[derive(Debug, Default)]
@@ -178,10 +192,14 @@ impl Watch {
             }
             let result = self.probe.probe(&peer, addr).await;
             let Some(group) = self.group.upgrade().filter(|group| group.leads()) else { break };
-            (fails, passes) = if result.is_ok() { (0, passes + 1) } else { (fails + 1, 0) };
+            (fails, passes) = match result {
+                Ok(()) => (0, passes + 1),
+                Err(Failure::Peer(_)) => (fails + 1, 0),
+                Err(Failure::NotMade) => (fails, passes),
+            };
             match result {
                 Ok(()) if passes >= self.check.passes => self.report(&group, &peer, None),
-                Err(why) if fails >= self.check.fails => self.report(&group, &peer, Some(&why)),
+                Err(Failure::Peer(why)) if fails >= self.check.fails => self.report(&group, &peer, Some(&why)),
                 _ => {}
             }
             drop(group);

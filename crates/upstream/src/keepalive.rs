@@ -73,7 +73,8 @@ pub struct Pool {
 }
 
 impl Pool {
-    pub(crate) fn new(settings: Keepalive) -> Pool {
+    /// A pool without connections.
+    pub fn new(settings: Keepalive) -> Pool {
         Pool {
             settings,
             parked: RefCell::default(),

@@ -122,6 +122,11 @@ impl Peer {
         }
     }
 
+    /// A number that no other peer of the group has, or had before.
+    pub fn id(&self) -> usize {
+        self.id
+    }
+
     /// Gives it another share; what failures have taken from it comes back pick by pick.
     pub(crate) fn set_weight(&self, weight: i64) {
         if self.weight.replace(weight) != weight {

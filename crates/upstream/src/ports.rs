@@ -75,7 +75,7 @@ impl Ports {
                 rt::spawn(self.clone().receive(port.clone()));
                 Ok(port)
             }
-            Err(error) => self.any(server).ok_or(error),
+            Err(error) => self.any(server).ok_or(error.into()),
         }
     }
 

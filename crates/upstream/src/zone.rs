@@ -15,7 +15,7 @@ use std::rc::Rc;
 
 use conf::{Error, Loader, Result, Word};
 use engine::cycle::zones::{self, Origin, Owner, SharedZone};
-use shm::{Map, Node, Tally};
+use shm::{Map, Node, Noted, Tally};
 
 use crate::health::{Checks, Health};
 use crate::peer::{Peer, Position};
@@ -44,35 +44,39 @@ struct Need {
 struct Entry {
     key: Rc<[u8]>,
     /// As it was last found.
-    node: Cell<Option<Node>>,
+    noted: Cell<Option<Noted>>,
 }
 
 impl Entry {
     fn new(key: Vec<u8>) -> Entry {
-        Entry { key: key.into(), node: Cell::new(None) }
+        Entry { key: key.into(), noted: Cell::new(None) }
     }
 
     fn find(&self, map: &Map<'_>) -> Option<Node> {
-        if let Some(node) = self.node.get()
-            && map.has_key(node, &self.key)
-        {
-            return Some(node);
-        }
-        self.node.set(map.find(&self.key));
-        self.node.get()
+        let noted = self.noted.get().and_then(|noted| map.noted(noted, &self.key));
+        noted.or_else(|| self.note(map, map.find(&self.key)))
+    }
+
+    /// Notes where it is now.
+    fn note(&self, map: &Map<'_>, node: Option<Node>) -> Option<Node> {
+        self.noted.set(node.map(|node| map.note(node)));
+        node
     }
 
     fn set(&self, map: &mut Map<'_>, value: &[u8]) -> Option<()> {
         match self.find(map) {
-            Some(node) if map.value(node).len() == value.len() => map.set_value(node, value),
+            Some(node) if map.value(node).len() == value.len() => {
+                map.set_value(node, value);
+                Some(())
+            }
             known => {
                 if let Some(node) = known {
                     map.remove(node);
                 }
-                self.node.set(map.insert(&self.key, value));
+                let node = map.insert(&self.key, value);
+                self.note(map, node).map(|_| ())
             }
         }
-        self.node.get().map(|_| ())
     }
 }
 
@@ -129,7 +133,7 @@ pub(crate) struct Shared {
 type Record = [u8; STATE];
 
 const STATE: usize = 80;
-/// A tally has as many places as its entry has room, and this many at least.
+/// A new tally has as many places as its entry has room, and this many at least.
 const LEAST_PLACES: usize = 8;
 /// The version of keys, records, rosters and leaders in zones.
 const LAYOUT: u32 = 1;
@@ -224,36 +228,56 @@ impl Shared {
 
     /// The roster, if it isn't the one that is known here.
     fn news(&self, map: &Map<'_>) -> Option<Roster> {
-        let node = self.roster.find(map)?;
-        let number = u64::from_ne_bytes(map.first::<8>(node)?);
+        let number = self.number(map)?;
         if self.known.replace(number) == number {
             return None;
         }
-        Some(Roster::decode(map.value(node).get(8..)?))
+        Some(Roster::decode(map.value(self.roster.find(map)?).get(8..)?))
     }
 
-    /// Changes the roster for all workers: `change` gets what is known, and says whether it has changed; `ranks` are the
+    /// The number of the roster in the zone, if there is one.
+    fn number(&self, map: &Map<'_>) -> Option<u64> {
+        Some(u64::from_ne_bytes(map.first::<8>(self.roster.find(map)?)?))
+    }
+
+    /// Changes the roster for all workers: `change` gets what is known, and says whether it has changed; `ranks` makes the
     /// peers that follow from it. Entries of peers that are gone are removed. False if the zone has no memory for it.
     pub(crate) fn publish(
         &self,
         roster: &RefCell<Roster>,
-        change: impl FnOnce(&mut Roster) -> bool,
-        ranks: impl FnOnce() -> Rc<Ranks>,
+        change: impl Fn(&mut Roster) -> bool,
+        ranks: impl Fn() -> Rc<Ranks>,
     ) -> bool {
-        self.zone.zone().with(|map| {
-            if let Some(news) = self.news(map) {
+        loop {
+            let (news, is_there) = self.zone.zone().with(|map| (self.news(map), self.roster.find(map).is_some()));
+            let has_news = news.is_some();
+            if let Some(news) = news {
                 roster.replace(news);
             }
-            let changed = change(&mut roster.borrow_mut());
-            let ranks = ranks();
-            if !changed {
+            let has_changed = change(&mut roster.borrow_mut());
+            // Peers may be many: they are made while others may use the zone.
+            let ranks = (has_changed || has_news).then(&ranks);
+            if !has_changed && is_there {
                 return true;
             }
-            self.known.set(self.known.get().wrapping_add(1).max(1));
-            let value = [&self.known.get().to_ne_bytes()[..], &roster.borrow().encode()].concat();
-            self.sweep(map, &ranks);
-            self.roster.set(map, &value).is_some()
-        })
+            let known = self.known.get();
+            let number = known.wrapping_add(1).max(1);
+            let value = [&number.to_ne_bytes()[..], &roster.borrow().encode()].concat();
+            let written = self.zone.zone().with(|map| {
+                if self.number(map).is_some_and(|number| number != known) {
+                    return None;
+                }
+                self.known.set(number);
+                if let Some(ranks) = &ranks {
+                    self.sweep(map, ranks);
+                }
+                Some(self.roster.set(map, &value).is_some())
+            });
+            // Somebody else has changed it meanwhile, otherwise.
+            if let Some(written) = written {
+                return written;
+            }
+        }
     }
 
     /// Removes the entries of peers that the group has no longer and that serve nothing.
@@ -435,7 +459,7 @@ fn forget(map: &mut Map<'_>, pid: i32) {
     let mut at = map.oldest();
     while let Some(node) = at {
         match map.key(node).first() {
-            Some(&PEER) => tally(map, node).forget(|identity| os::process::pid_of(identity) == pid),
+            Some(&PEER) => forget_connections(map, node, pid),
             Some(&LEADER) => {
                 let [generation, _, leader] = map.first::<LEADER_SIZE>(node).map_or([0; 3], numbers);
                 if os::process::pid_of(leader as u32) == pid {
@@ -448,6 +472,19 @@ fn forget(map: &mut Map<'_>, pid: i32) {
     }
 }
 
+/// Takes back a process's connections to a peer. When they began isn't known of each: on average like the others.
+fn forget_connections(map: &mut Map<'_>, node: Node, pid: i32) {
+    let mut tally = tally(map, node);
+    let before = u128::from(tally.sum());
+    tally.forget(|identity| os::process::pid_of(identity) == pid);
+    let after = u128::from(tally.sum());
+    if let Some(mut record) = map.first::<STATE>(node).filter(|_| after < before) {
+        let begun = u128::from(numbers::<10>(record)[BEGUN]) * after / before;
+        record[BEGUN * 8..][..8].copy_from_slice(&(begun as u64).to_ne_bytes());
+        map.set_first(node, &record);
+    }
+}
+
 fn tally<'m>(map: &'m mut Map<'_>, node: Node) -> Tally<'m> {
     Tally::of(map.value_mut(node).after(STATE))
 }
@@ -457,8 +494,8 @@ fn node_of(map: &mut Map<'_>, peer: &Peer) -> Option<Node> {
     let entry = &peer.place.as_ref()?.entry;
     entry.find(map).or_else(|| {
         // All start again; connections that are open aren't known any more.
-        entry.node.set(insert(map, &entry.key, &record(peer)));
-        entry.node.get()
+        let node = insert(map, &entry.key, &record(peer));
+        entry.note(map, node)
     })
 }
 
@@ -488,7 +525,11 @@ fn store(map: &mut Map<'_>, peer: &Peer) {
     let (before, now, me) = (place.conns.get(), peer.conns.get(), os::process::identity());
     match now.checked_sub(before) {
         Some(0) => {}
-        Some(more) => tally(map, node).add(me, more),
+        Some(more) => {
+            let node = Tally::make_place(map, node, STATE, me);
+            place.entry.note(map, Some(node));
+            tally(map, node).add(me, more);
+        }
         None => tally(map, node).sub(me, before - now),
     }
 }
@@ -513,7 +554,9 @@ fn record(peer: &Peer) -> Record {
     record
 }
 
-/// Where a record has what checks say.
+/// Where a record has when its connections began.
+const BEGUN: usize = 7;
+/// Where it has what checks say.
 const HEALTH: usize = 9;
 /// What a process left half-written must not make sums of weights overflow.
 const MOST_WEIGHT: i64 = 1 << 40;
@@ -529,7 +572,7 @@ mod tests {
 
     use super::*;
     use crate::health::Check;
-    use crate::roster::Plan;
+    use crate::roster::{Found, Plan};
     use crate::spec::{GroupSpec, ServerSpec};
 
     /// A group of these servers (port and weight), in a zone.
@@ -608,7 +651,12 @@ mod tests {
     fn connections_of_a_killed_worker_are_taken_back() {
         let one = Group::new(&[(1, 1)]);
         one.zone.open(None).expect("memory");
-        let child = os::process::tests_fork(|| one.exchange(|| one.list[0].conns.set(2)));
+        let child = os::process::tests_fork(|| {
+            one.exchange(|| {
+                one.list[0].conns.set(2);
+                one.list[0].begun_ms.set(200);
+            });
+        });
         let open = |more| {
             one.exchange(|| {
                 one.list[0].conns.set(one.list[0].conns.get() + more);
@@ -616,8 +664,23 @@ mod tests {
             })
         };
         assert_eq!(open(3), 5);
+        one.exchange(|| one.list[0].begun_ms.set(500));
         one.zone.zone().with(|map| forget(map, child));
         assert_eq!(open(0), 3);
+        assert_eq!(one.list[0].begun_ms.get(), 300, "what is left began at 100, on average");
+    }
+
+    #[test]
+    fn of_many_workers_each_may_be_killed() {
+        let one = Group::new(&[(1, 1)]);
+        one.zone.open(None).expect("memory");
+        let open = || one.exchange(|| one.list[0].conns.set(one.list[0].conns.get() + 1));
+        open();
+        let workers: Vec<i32> = (0..30).map(|_| os::process::tests_fork(open)).collect();
+        open();
+        assert_eq!(one.exchange(|| one.list[0].conns.get()), 32);
+        one.zone.zone().with(|map| workers.iter().for_each(|pid| forget(map, *pid)));
+        assert_eq!(one.exchange(|| one.list[0].conns.get()), 2);
     }
 
     #[test]
@@ -625,13 +688,37 @@ mod tests {
         let one = Group::new(&[(1, 1)]);
         one.zone.open(None).expect("memory");
         one.exchange(|| one.list[0].conns.set(3));
-        one.zone.zone().with(|map| {
-            while let Some(node) = map.oldest() {
-                map.remove(node);
-            }
-        });
+        one.zone.zone().tests_empty();
         assert_eq!(one.exchange(|| one.list[0].conns.get()), 0);
         assert_eq!(known(&one.zone), 1);
+    }
+
+    #[test]
+    fn peers_are_made_anew_when_something_has_changed() {
+        let one = Group::new(&[(1, 1)]);
+        one.zone.open(None).expect("memory");
+        let (roster, made) = (RefCell::default(), Cell::new(0));
+        let publish = |last| {
+            let learn = |roster: &mut Roster| roster.learn(&b"a.test"[..].into(), vec![found(last)]);
+            let ranks = || {
+                made.set(made.get() + 1);
+                assert!(one.zone.zone().with_soon(|_| ()).is_ok(), "nobody has to wait for it");
+                one.ranks.clone()
+            };
+            assert!(one.shared.publish(&roster, learn, ranks));
+            made.get()
+        };
+        assert_eq!([publish(1), publish(1), publish(2), publish(2)], [1, 1, 2, 2]);
+        os::process::tests_fork(|| assert_eq!(publish(3), 3));
+        assert_eq!(publish(3), 3, "another worker has said it");
+        let is_shared = || one.zone.zone().with(|map| one.shared.number(map)).is_some();
+        one.zone.zone().tests_empty();
+        assert!(!is_shared());
+        assert_eq!((publish(3), is_shared()), (3, true), "only the zone has to learn it");
+    }
+
+    fn found(last: u8) -> Found {
+        Found::address([127, 0, 0, last].into())
     }
 
     #[test]

@@ -231,3 +231,38 @@ fn a_body_goes_on_while_the_response_comes() {
         until(&mut client, "\r\n0\r\n\r\n");
     }
 }
+
+/// A server that passes bodies on as they come, and doesn't wait long for its backend to take them.
+fn passing(backend: &Backend) -> Server {
+    let port = backend.port;
+    Setup::http(&format!(
+        "server {{ listen 127.0.0.1:%%PORT%%; client_max_body_size 0; proxy_http_version 2;
+           proxy_request_buffering off; proxy_send_timeout 300ms;
+           location / {{ proxy_pass http://127.0.0.1:{port}; }} }}"
+    ))
+    .start()
+}
+
+#[test]
+fn a_window_that_stays_shut() {
+    let backend = backend(|stream, _| [ok(stream), data(END_STREAM, stream, "all")].concat());
+    let mut server = passing(&backend);
+    let mut client = server.connect();
+    client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n").send(vec![b'x'; 90_000]);
+    assert_eq!(client.response().status, 504);
+    server.read_until("error.log", "upstream timed out (110: Connection timed out) while sending request to upstream");
+}
+
+/// Differs from nginx: an empty DATA frame is sent without one
+#[test]
+fn the_end_of_a_body_needs_no_window() {
+    let backend = backend(|stream, body| [ok(stream), data(END_STREAM, stream, &body.len().to_string())].concat());
+    let mut server = passing(&backend);
+    let mut client = server.connect();
+    client.send(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nffff\r\n").send(vec![b'x'; 0xffff]);
+    // Another request is answered by the same worker after that has come.
+    server
+        .wait(|server| server.raw("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").text() == "0", "an answer");
+    client.send(b"\r\n0\r\n\r\n");
+    assert_eq!(client.response().text(), "65535");
+}

@@ -34,6 +34,27 @@ fn ask(server: &Server, port: &str, text: &str) -> String {
     String::from_utf8_lossy(&client.rest()).into_owned()
 }
 
+#[test]
+fn what_fails_here_is_no_fault_of_the_servers() {
+    let (one, two) = (echo(), echo());
+    let server = Setup::stream(&format!(
+        "upstream u {{ zone u 64k; server 127.0.0.1:{}; server 127.0.0.1:{}; }}
+         server {{ listen 127.0.0.1:%%PORT_A%%; proxy_pass u; proxy_bind 192.0.2.1; }}
+         server {{ listen 127.0.0.1:%%PORT_B%%; proxy_pass u; }}",
+        one.port, two.port
+    ))
+    .start();
+    // No machine has that address.
+    (0..3).for_each(|_| assert_eq!(ask(&server, "PORT_A", "bye"), ""));
+    let log = server.read("error.log");
+    assert!(log.contains("bind(192.0.2.1) failed (99: Cannot assign requested address) while connecting"), "{log}");
+    for port in ["PORT_B"; 2] {
+        let mut client = Connection::open(server.port_of(port));
+        client.send(b"here");
+        assert_eq!(client.take(4), b"here");
+    }
+}
+
 /// What nginx says of the configuration.
 fn refusal(stream: &str) -> String {
     let server = Setup::stream(stream).prepare();

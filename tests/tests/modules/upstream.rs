@@ -112,6 +112,28 @@ fn requests_wait_for_a_server() {
 
 /// Not in nginx: a name without an address doesn't stop the start
 #[test]
+fn what_fails_here_is_no_fault_of_the_servers() {
+    let (a, b) = (lettered("a"), lettered("b"));
+    let mut server = Setup::http(&format!(
+        "upstream u {{ zone u 64k; server 127.0.0.1:{}; server 127.0.0.1:{}; }}
+         log_format status '$status $upstream_status';
+         server {{ listen 127.0.0.1:%%PORT%%; location / {{ proxy_pass http://u; }}
+           location /away {{ proxy_pass http://u; proxy_bind 192.0.2.1; access_log away.log status; }} }}",
+        a.port, b.port
+    ))
+    .start();
+    // No machine has that address.
+    (0..3).for_each(|_| assert_eq!(server.get("/away").status, 500));
+    server.read_until("error.log", "[crit]");
+    let log = server.read("error.log");
+    assert!(log.contains("bind(192.0.2.1) failed (99: Cannot assign requested address) while connecting"), "{log}");
+    assert_eq!(server.read_until("away.log", "\n").lines().next(), Some("500 -"));
+    let seen = letters(&server, "/", "", 4);
+    assert!(seen.contains('a') && seen.contains('b'), "{seen}");
+    assert!(!server.read("error.log").contains("no live upstreams"));
+}
+
+#[test]
 fn names_that_have_no_address_yet() {
     let names = NameServer::start("late.invalid");
     let backend = lettered("late");

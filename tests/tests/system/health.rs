@@ -1,5 +1,6 @@
 //! `health_check`: one worker checks for all, another one takes over, and what is known outlives reloads.
 
+use std::io::{Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -96,6 +97,47 @@ fn servers_that_have_to_pass_first() {
     assert_eq!(letters(&server), "a".repeat(12));
     server.reload();
     assert_eq!(server.get("/").text(), "a", "it was healthy before");
+}
+
+/// Not in nginx: `health_check` and `match`
+#[test]
+fn connections_of_checks_end() {
+    let ended = Arc::new(AtomicUsize::new(0));
+    let count = ended.clone();
+    let backend = Backend::sockets(move |mut socket, _| {
+        let mut request = [0; 4096];
+        if socket.read(&mut request).is_ok_and(|n| n > 0) {
+            let _ = socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+            if let Ok(0) = socket.read(&mut request) {
+                count.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+    });
+    let mut server = Setup::http(&format!(
+        "upstream u {{ zone u 64k; server 127.0.0.1:{}; }}
+         server {{ listen 127.0.0.1:%%PORT%%; location / {{ proxy_pass http://u; proxy_http_version 1.1;
+           proxy_set_header Connection ''; health_check interval=1h keepalive_time=100ms; }} }}",
+        backend.port
+    ))
+    .start();
+    server.wait(|_| ended.load(Ordering::SeqCst) == 1, "the end, long before the next check");
+}
+
+/// Not in nginx: `health_check` and `match`
+#[test]
+fn checks_that_cannot_be_made_say_nothing() {
+    let backend = Backend::start(|_| Backend::ok("a"));
+    let mut server = Setup::http(&format!(
+        "upstream u {{ zone u 64k; server 127.0.0.1:{port}; server 127.0.0.1:{port}; }}
+         server {{ listen 127.0.0.1:%%PORT%%; location / {{ proxy_pass http://u; }}
+           location /away {{ proxy_pass http://u; proxy_bind 192.0.2.1; health_check interval=20ms; }} }}",
+        port = backend.port
+    ))
+    .start();
+    server.wait(|s| s.read("error.log").matches("bind(192.0.2.1) failed").count() > 3, "checks of both");
+    assert_eq!(server.get("/").text(), "a");
+    let log = server.read("error.log");
+    assert!(!log.contains("unhealthy"), "{log}");
 }
 
 /// Not in nginx: `health_check` and `match`

@@ -13,7 +13,7 @@ use conf::{Args, Directive, Error, Loader, Registry, Result, Set};
 use engine::cycle::zones::{self, Owner, SharedZone};
 use engine::log::Level;
 use expr::vars::Flags;
-use shm::{Map, Node, Tally, Zone};
+use shm::{Map, Node, Noted, Tally, Zone};
 use smallvec::SmallVec;
 
 use super::limit::{self, KeyValue, Kind, LOG_LEVELS};
@@ -235,7 +235,7 @@ struct Leases(SmallVec<[Lease; 1]>);
 struct Lease {
     zone: Rc<Zone>,
     key: KeyValue,
-    node: Node,
+    node: Noted,
 }
 
 /// What the limits said.
@@ -339,19 +339,20 @@ enum Refused {
 }
 
 /// Counts a session under a key; the entry of this.
-fn take(zone: &Zone, key: &[u8], most: u32) -> std::result::Result<Node, Refused> {
+fn take(zone: &Zone, key: &[u8], most: u32) -> std::result::Result<Noted, Refused> {
     zone.with(|map| {
         let node = entry(map, key).ok_or(Refused::NoMemory)?;
-        let mut tally = Tally::of(map.value_mut(node));
-        let sum = tally.sum();
+        let sum = Tally::of(map.value_mut(node)).sum();
         if sum >= most {
             return Err(Refused::Limit);
         }
-        tally.add(os::process::identity(), 1);
+        let me = os::process::identity();
+        let node = Tally::make_place(map, node, 0, me);
+        Tally::of(map.value_mut(node)).add(me, 1);
         if sum == 0 {
             map.touch(node);
         }
-        Ok(node)
+        Ok(map.note(node))
     })
 }
 
@@ -401,12 +402,9 @@ fn forget(map: &mut Map<'_>, pid: i32) {
 impl Drop for Leases {
     fn drop(&mut self) {
         for Lease { zone, key, node } in &self.0 {
-            let node = *node;
             zone.with(|map| {
                 // It is gone if the zone had to be emptied.
-                if !map.is_at(node, key) {
-                    return;
-                }
+                let Some(node) = map.noted(*node, key) else { return };
                 let mut tally = Tally::of(map.value_mut(node));
                 tally.sub(os::process::identity(), 1);
                 if tally.sum() == 0 {
@@ -459,7 +457,13 @@ mod tests {
         assert_eq!(zone.with(counted), 0);
         let held = [lease(b"a", 2), lease(b"a", 2), lease(b"b", 1)];
         assert_eq!(zone.with(counted), 3);
+        // What was held before the zone had to be emptied isn't taken from what is held now.
+        zone.tests_empty();
+        let again = [lease(b"b", 1), lease(b"a", 1)];
         drop(held);
+        assert_eq!(zone.with(counted), 2);
+        assert!(zone.with(|map| map.check()));
+        drop(again);
     }
 
     /// Takes a lease for each of the keys of so many bytes, as long as there is room.
@@ -513,6 +517,11 @@ mod tests {
         zone.with(|map| forget(map, child));
         let left = zone.with(|map| (map.find(b"a").is_some(), map.find(b"b").is_some()));
         assert_eq!(left, (false, true));
+        // However many there are.
+        let take = || assert!(take(&zone, b"a", u32::MAX).is_ok());
+        let workers: Vec<i32> = (0..20).map(|_| os::process::tests_fork(take)).collect();
+        zone.with(|map| workers.iter().for_each(|pid| forget(map, *pid)));
+        assert!(zone.with(|map| map.find(b"a").is_none()));
     }
 
     #[test]

@@ -75,7 +75,7 @@ pub(super) fn request(url: &Url, query: &Query) -> Vec<u8> {
 /// Sends a request to an address, which has so long to accept the connection; the body of the response.
 pub(super) async fn run(addr: &SockAddr, request: &[u8], connect_ms: u64) -> Result<Vec<u8>, Trouble> {
     let connected = Stream::connect(addr, &ConnectOptions::default(), connect_ms).await;
-    let stream = connected.map_err(|error| Trouble::Io("connect", error))?;
+    let stream = connected.map_err(|error| Trouble::Io("connect", error.into()))?;
     let sent = stream.send(&mut Chain::from(Bytes::from(request.to_vec()))).await;
     sent.map_err(|error| Trouble::Io("send", error))?;
     let mut reader = Reader::default();

@@ -7,12 +7,12 @@
 
 mod grpc;
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::{Rc, Weak};
+use std::task::{Context as TaskContext, Waker};
 
-use ::upstream::health::{self, Probe, Probing};
-use ::upstream::{Group, Idle, Peer};
+use ::upstream::health::{self, Failure, Probe, Probing};
+use ::upstream::{Group, Idle, Keepalive, Peer, Pool};
 use buf::{Bytes, parse};
 use common::backend::health::{self as checks, duplicate_match, regex, wrong_number};
 use conf::values::invalid_parameter;
@@ -20,6 +20,7 @@ use conf::{Args, Context, Directive, Error, Loader, Registry, Result, Word};
 use expr::regex::Regex;
 use expr::vars::Template;
 use http::exchange::{Exchange, Target};
+use http::fault::{Fault, Source};
 use http::module::{HttpModule, LocationContext};
 use http::request::Request;
 use http::request::variables::template_of;
@@ -349,10 +350,21 @@ impl HttpModule for HealthChecks {
                 location: http.location(plan.location),
                 spec: plan.spec.clone(),
                 tests: plan.tests.clone(),
-                idle: RefCell::default(),
+                idle: Rc::new(Pool::new(kept(plan.spec.keepalive_ms))),
             };
             health::watch(&plan.group, plan.spec.shared.check.clone(), plan.bit, Rc::new(probe));
         }
+    }
+}
+
+/// How connections for checks are kept: as many as there are peers, as long as they are young.
+fn kept(keepalive_ms: u64) -> Keepalive {
+    Keepalive {
+        connections: usize::MAX,
+        requests: u32::MAX,
+        time_ms: keepalive_ms,
+        timeout_ms: keepalive_ms,
+        ..Keepalive::default()
     }
 }
 
@@ -371,17 +383,16 @@ struct HttpProbe {
     location: Rc<Location>,
     spec: Rc<Spec>,
     tests: Option<Rc<Match>>,
-    /// Connections that are kept, by the peer's name.
-    idle: RefCell<HashMap<Rc<str>, Idle>>,
+    /// Connections that are kept, each until it is too old or its peer hangs up, also if that is a peer no longer.
+    idle: Rc<Pool>,
 }
 
 impl Probe for HttpProbe {
     fn probe<'a>(&'a self, peer: &'a Peer, addr: SockAddr) -> Probing<'a> {
         Box::pin(async move {
-            let Some(http) = self.http.upgrade() else { return Ok(()) };
-            let Some(mut r) = Request::apart(&http, &self.location, &self.spec.uri, &self.spec.args) else {
-                return Ok(());
-            };
+            let http = self.http.upgrade().ok_or(Failure::NotMade)?;
+            let r = Request::apart(&http, &self.location, &self.spec.uri, &self.spec.args);
+            let mut r = r.ok_or(Failure::NotMade)?;
             if let Some(grpc) = &self.spec.grpc {
                 grpc.prepare(&mut r);
             }
@@ -393,7 +404,12 @@ impl Probe for HttpProbe {
 }
 
 impl HttpProbe {
-    async fn ask(&self, r: &mut Request, peer: &Peer, addr: SockAddr) -> std::result::Result<(), String> {
+    /// Whether a connection may serve further checks.
+    fn is_young(&self, idle: &Idle) -> bool {
+        rt::now_ms().saturating_sub(idle.since_ms) < self.spec.keepalive_ms
+    }
+
+    async fn ask(&self, r: &mut Request, peer: &Peer, addr: SockAddr) -> std::result::Result<(), Failure> {
         let handler = self.location.handlers.content.last().and_then(|handler| handler.as_any());
         let Some(backend) = handler.and_then(|handler| handler.downcast_ref::<Backend>()) else { return Ok(()) };
         let Destination::Fixed(target) = &backend.destination else { return Ok(()) };
@@ -413,8 +429,8 @@ impl HttpProbe {
         exchange.begin(false);
         exchange.current(|attempt| attempt.begin(peer));
         let outgoing = backend.write(r, &exchange, false).map_err(|_| "writing the request".to_owned())?;
-        let kept = self.idle.borrow_mut().remove(&peer.name);
-        let answered = match kept {
+        let kept = self.idle.take(&mut TaskContext::from_waker(Waker::noop()), peer.id(), 0);
+        let answered = match kept.filter(|idle| self.is_young(idle)) {
             // The peer may have closed it meanwhile, which says nothing of it.
             Some(idle) => self.exchange(backend, r, &exchange, idle, &outgoing).await.ok(),
             None => None,
@@ -422,23 +438,22 @@ impl HttpProbe {
         let Answered { mut idle, body, trailers, kept } = match answered {
             Some(answered) => answered,
             None => {
-                let idle = backend.connect(r, &exchange, addr).await.map_err(|_| "connecting".to_owned())?;
+                let idle = backend.connect(r, &exchange, addr).await.map_err(unconnected)?;
                 self.exchange(backend, r, &exchange, idle, &outgoing).await?
             }
         };
-        let is_young = rt::now_ms().saturating_sub(idle.since_ms) < self.spec.keepalive_ms;
-        if let Some(kept) = kept.filter(|_| is_young) {
+        if let Some(kept) = kept.filter(|_| self.is_young(&idle)) {
             idle.kept = Some(kept);
-            self.idle.borrow_mut().insert(peer.name.clone(), idle);
+            self.idle.put(idle, peer.id(), 0);
         }
         exchange.end();
         if let Some(grpc) = &self.spec.grpc {
-            return grpc.test(&exchange, &body, &trailers);
+            return Ok(grpc.test(&exchange, &body, &trailers)?);
         }
         match &self.tests {
-            Some(tests) => tests.test(r, &exchange, &body),
+            Some(tests) => Ok(tests.test(r, &exchange, &body)?),
             None if (200..400).contains(&exchange.head.borrow().1.status) => Ok(()),
-            None => Err("checking status".to_owned()),
+            None => Err("checking status".to_owned().into()),
         }
     }
 
@@ -461,6 +476,14 @@ impl HttpProbe {
         idle.stream.set_recv_timeout(None);
         let kept = if keep { codec.keep() } else { None };
         Ok(Answered { idle, body, trailers, kept })
+    }
+}
+
+/// A connection can't be made, which may be a fault of the peer or not.
+fn unconnected(fault: Fault) -> Failure {
+    match fault.source() {
+        Source::Server => Failure::NotMade,
+        Source::Client | Source::Upstream => Failure::Peer("connecting".to_owned()),
     }
 }
 

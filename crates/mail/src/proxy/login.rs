@@ -104,7 +104,7 @@ impl Backend {
     async fn connect(session: &mut MailSession, addr: &SockAddr) -> Result<Backend, Trouble> {
         let timeout_ms = session.server.core.timeout;
         let connected = Stream::connect(addr, &ConnectOptions::default(), timeout_ms).await;
-        let stream = connected.map_err(|error| Trouble::Io("connect", error, CONNECTING))?;
+        let stream = connected.map_err(|error| Trouble::Io("connect", error.into(), CONNECTING))?;
         // The time for the whole login, however the server speaks.
         stream.set_recv_timeout(Some(timeout_ms));
         stream.set_send_timeout(Some(timeout_ms));

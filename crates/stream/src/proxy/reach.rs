@@ -15,6 +15,7 @@ use common::backend::targets::{Found, Groups, needs_port};
 use common::{Facts as _, vars};
 use engine::log::{Errno, Level, TIMED_OUT};
 use expr::vars::Template;
+use rt::ConnectError;
 use upstream::{Choice, Hints, Moment, Outcome, Url};
 use wire::proxy_protocol::Transport;
 
@@ -57,7 +58,7 @@ struct Left;
 enum Fault {
     /// Another one may be.
     Peer,
-    /// The own certificate can't be loaded: none can.
+    /// None can: the own certificate can't be loaded, or no connection begun.
     Own,
     /// The client has left meanwhile.
     Left,
@@ -203,7 +204,7 @@ impl Backend {
         let connecting = pin!(rt::Stream::connect(&addr, &options, timeout_ms));
         let backend = match unless_left(s, self.conf.proxy_half_close, connecting).await? {
             Ok(backend) => backend,
-            Err(error) => {
+            Err(ConnectError::Peer(error)) => {
                 match error.kind() {
                     io::ErrorKind::TimedOut => {
                         s.log_error(format_args!("upstream timed out{TIMED_OUT} while connecting to upstream"));
@@ -212,6 +213,7 @@ impl Backend {
                 }
                 return Err(Fault::Peer);
             }
+            Err(error) => return Err(own(s, &error)),
         };
         if !addr.is_unix() && s.server.core.shared.tcp_nodelay {
             let _ = backend.set_nodelay(true);
@@ -251,11 +253,12 @@ impl Backend {
         let options = self.conf.connect.options(s);
         let backend = match rt::UdpSocket::connect(&addr, &options).await {
             Ok(backend) => backend,
-            Err(error) => {
+            Err(ConnectError::Peer(error)) => {
                 let message = format_args!("connect() to {addr} failed{} while connecting to upstream", Errno(&error));
                 s.log_at(Level::Crit, message);
                 return Err(Fault::Peer);
             }
+            Err(error) => return Err(own(s, &error)),
         };
         if let Some(attempt) = s.attempts.last_mut() {
             attempt.connect_ms = Some(rt::now_ms().saturating_sub(began_ms));
@@ -300,6 +303,14 @@ pub(super) fn end_attempt(s: &mut StreamSession, began_ms: u64) {
     if let Some(attempt) = s.attempts.last_mut() {
         attempt.response_ms = Some(rt::now_ms().saturating_sub(began_ms));
     }
+}
+
+/// Tells the log why no connection could be begun.
+fn own(s: &StreamSession, error: &ConnectError) -> Fault {
+    if let ConnectError::Own(call, error) = error {
+        s.log_at(Level::Crit, format_args!("{call} failed{} while connecting to upstream", Errno(error)));
+    }
+    Fault::Own
 }
 
 /// Tells the log that the client has left.

@@ -81,11 +81,14 @@ pub struct Consistent {
 
 /// Points of a server for each unit of its weight.
 const POINTS: i64 = 160;
+/// About so many points a circle has at most. Weights may be those of service records, which name servers choose.
+const MOST_POINTS: i64 = 1 << 20;
 
 impl Consistent {
     /// The circle of these peers.
     pub fn new(peers: &Peers) -> Consistent {
         let mut points = Vec::new();
+        let most_weight = peers.total_weight.min(MOST_POINTS / POINTS);
         for peer in &peers.list {
             // As a key, a unix socket is its path.
             let name = peer.server.as_bytes();
@@ -102,7 +105,9 @@ impl Consistent {
             base.update(&[0]);
             base.update(port);
             let mut previous = 0_u32;
-            for _ in 0..peer.weight.get() * POINTS {
+            let share = i128::from(peer.weight.get() * POINTS) * i128::from(most_weight);
+            let count = share / i128::from(peers.total_weight.max(1));
+            for _ in 0..count.max(1) {
                 let mut hasher = base.clone();
                 hasher.update(&previous.to_le_bytes());
                 previous = hasher.finalize();
@@ -112,6 +117,12 @@ impl Consistent {
         points.sort_by_key(|point| point.0);
         points.dedup_by_key(|point| point.0);
         Consistent { points }
+    }
+
+    /// How many points the circle has.
+    #[cfg(test)]
+    pub(super) fn points(&self) -> usize {
+        self.points.len()
     }
 }
 

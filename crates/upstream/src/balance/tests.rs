@@ -143,3 +143,10 @@ fn keys_lead_where_nginx_has_them() {
         assert_eq!((0..120).map(|n| pick(balancer, peers, n)).collect::<String>(), expect);
     }
 }
+
+#[test]
+fn a_circle_has_not_too_many_points() {
+    let of = |weights: &[u32]| Consistent::new(&peers(weights)).points();
+    assert_eq!(of(&[3]), 480);
+    assert!((1_000_000..1_100_000).contains(&of(&[65_535])));
+}

@@ -230,11 +230,12 @@ conf::table! {
     /// - `timeout=time`: for how long each may wait; the default is 60s.
     ///
     /// Effect: if all servers are unavailable or have as many connections as `max_conns` allows, a request waits until
-    /// one can be chosen. Requests are served in the order in which they came. If the queue is full, or the time over,
+    /// one can be chosen. Requests are served in the order in which they came. One that goes to the next server waits
+    /// beside the others, as long as there are servers that it hasn't asked. If the queue is full, or the time over,
     /// the answer is 502. `$upstream_queue_time` holds the time.
     ///
-    /// Cost: waiting requests keep their connections and memory. The first one in the queue looks twenty times a second
-    /// whether another worker has freed a server.
+    /// Cost: waiting requests keep their connections and memory. The first one in the queue, and each that goes to
+    /// the next server, looks twenty times a second whether another worker has freed a server.
     ///
     /// ```nginx
     /// zone backend 64k;
