@@ -32,19 +32,23 @@ pub struct Hints<'a> {
 #[derive(Clone, Debug, Default)]
 pub struct Progress {
     tried: u64,
-    more: Vec<u64>,
+    more: Option<Box<More>>,
     /// What a balancer keeps between two picks of one request.
     pub hash: u32,
     /// How often a balancer has computed its hash.
     pub rounds: u32,
 }
 
+/// The bits of the peers after the first 64, which few groups have: a request's memory isn't to be larger for them.
+#[derive(Clone, Debug, Default)]
+struct More(Vec<u64>);
+
 impl Progress {
     /// Whether the peer was tried.
     pub fn tried(&self, index: usize) -> bool {
         let word = match index / 64 {
             0 => self.tried,
-            n => self.more.get(n - 1).copied().unwrap_or(0),
+            n => self.more.as_ref().and_then(|more| more.0.get(n - 1)).copied().unwrap_or(0),
         };
         word & (1 << (index % 64)) != 0
     }
@@ -55,10 +59,11 @@ impl Progress {
         match index / 64 {
             0 => self.tried |= bit,
             n => {
-                if self.more.len() < n {
-                    self.more.resize(n, 0);
+                let more = &mut self.more.get_or_insert_default().0;
+                if more.len() < n {
+                    more.resize(n, 0);
                 }
-                self.more[n - 1] |= bit;
+                more[n - 1] |= bit;
             }
         }
     }
