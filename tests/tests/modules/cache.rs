@@ -656,7 +656,7 @@ fn a_file_that_cannot_be_opened_is_fetched_anew() {
     let backend = counting();
     let server = server(&backend, PLAIN);
     is(&server, "/a", "MISS", "/a 1");
-    fs::set_permissions(stored(&server).remove(0), fs::Permissions::from_mode(0)).expect("changed");
+    fs::set_permissions(stored(&server).remove(0), fs::Permissions::from_mode(0o000)).expect("changed");
     is(&server, "/a", "MISS", "/a 2");
     assert!(server.read("error.log").contains("Permission denied"));
     is(&server, "/a", "HIT", "/a 2");
