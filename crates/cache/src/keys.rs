@@ -341,7 +341,7 @@ impl Keys {
                 Fetched::Error(status, until) => (record.error, record.error_until) = (status, until),
                 Fetched::Nothing => {}
             }
-            let ends = ticket.is_some_and(|ticket| record.lock == ticket.0) || matches!(fetched, Fetched::Stored(_));
+            let ends = ticket.is_some_and(|ticket| record.lock == ticket.0) || fetched != Fetched::Nothing;
             let awaited = ends && record.flags & AWAITED != 0;
             if ticket.is_some_and(|ticket| record.lock == ticket.0) {
                 record.lock = 0;
@@ -696,6 +696,8 @@ mod tests {
         assert_eq!(lock(later(4), Some(5000)), None);
         let second = lock(later(5), Some(5000)).expect("the first is old");
         assert!(!fetched(&keys, 1, Some(first), Fetched::Nothing), "it has lost the lock");
+        assert_eq!(lock(later(6), Some(5000)), None);
+        assert!(fetched(&keys, 1, Some(first), Fetched::Error(502, NOW.secs)), "its error is remembered all the same");
         assert_eq!(lock(later(100), None), None);
         assert!(fetched(&keys, 1, Some(second), Fetched::Stored(1)), "there is one who waits");
         assert!(!keys.is_locked(&key(1)));

@@ -284,6 +284,51 @@ fn a_purge_reaches_every_variant() {
     is(&server, "/x/1", "HIT", "/x/1 1");
 }
 
+/// A response that is stored elsewhere than where it was looked for, since it varies otherwise than the one before, is news
+/// for those who wait there; nobody waits for one who goes on to a variant.
+///
+/// Not in nginx: `proxy_cache_purge` removes every variant
+#[test]
+fn whoever_waits_for_any_variant_gets_the_one_that_comes() {
+    let (first, second) = (channel::<()>(), channel::<()>());
+    let gates = [Mutex::new(first.1), Mutex::new(second.1)];
+    let backend = Backend::start(move |r| {
+        if let Some(gate) = r.field("X-Wait") {
+            let _ = gates[usize::from(gate != "1")].lock().unwrap().recv();
+        }
+        answer("/v", &format!("Vary:{}", r.field("X-Vary").unwrap_or_default()), r.field("X-Wait").map_or(0, |_| 1), r)
+    });
+    let mut server = server(
+        &backend,
+        "proxy_cache_lock on; proxy_cache_lock_timeout 60s; proxy_cache_lock_age 60s; proxy_cache_purge $arg_purge;
+         location / { proxy_pass http://127.0.0.1:B; } location /status { stub_status; }",
+    );
+    let send = |server: &Server, more: &str| {
+        let mut client = server.connect();
+        client.send(format!("GET /v HTTP/1.1\r\nHost: a\r\n{more}\r\n"));
+        client
+    };
+    assert_eq!(ask_with(&server, "/v", "X-Vary: X-A\r\nX-A: 1\r\n").0, "MISS");
+    let mut fetches = send(&server, "X-Vary: X-B\r\nX-A: 2\r\nX-Wait: 1\r\n");
+    server.wait(|_| backend.requests().len() == 2, "one that fetches a variant");
+    assert_eq!(server.get("/v?purge=1").status, 204);
+    let mut held = vec![send(&server, "X-Vary: X-B\r\nX-B: 0\r\nX-Wait: 2\r\n")];
+    server.wait(|_| backend.requests().len() == 3, "one that fetches anything");
+    held.extend((1..=20).map(|n| send(&server, &format!("X-Vary: X-B\r\nX-B: {n}\r\nX-Wait: 2\r\n"))));
+    let mut waits = send(&server, "X-Wait: 2\r\n");
+    // Two fetch, 21 wait, and one asks for this.
+    server.wait(|server| server.get("/status").text().contains("Writing: 24 "), "those who wait");
+    let begin = std::time::Instant::now();
+    first.0.send(()).unwrap();
+    assert_eq!(shown(&fetches.response()), ("MISS".into(), "/v 1".into()));
+    assert_eq!(shown(&waits.response()), ("HIT".into(), "/v 1".into()));
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    drop(second.0);
+    for client in &mut held {
+        assert_eq!(client.response().status, 200);
+    }
+}
+
 fn ask_with(server: &Server, target: &str, more: &str) -> (String, String) {
     shown(&server.get_with(target, more))
 }

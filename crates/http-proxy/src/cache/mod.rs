@@ -157,7 +157,11 @@ impl Fill {
                 told = keys.fetched(key, ticket, fetched, now(), &mut evicted);
             }
         } else {
-            keys.fetched(key, None, fetched, now(), &mut evicted);
+            // Others may wait for what is stored there.
+            if keys.fetched(key, None, fetched, now(), &mut evicted) {
+                request::tell(&self.cache, key);
+            }
+            self.cache.waiters.wake(key, None);
             if ticket.is_some() {
                 told = keys.fetched(&self.looked, ticket, Fetched::Nothing, now(), &mut evicted);
             }
@@ -291,11 +295,12 @@ enum Next {
 }
 
 impl Next {
-    /// Whether whoever waits for the same response has to wait on: this request waits too, or is the one that fetches it.
-    fn leaves_others_waiting(&self) -> bool {
+    /// Whether whoever waits for this key has to wait on: this request waits for it too, or is the one that fetches it.
+    /// One that goes on to another key, that of its variant, has seen news of this one.
+    fn leaves_waiting(&self, key: &Key) -> bool {
         match self {
-            Next::Wait(_) => true,
-            Next::Ask(fill, _) => fill.as_ref().is_some_and(|fill| fill.ticket.is_some()),
+            Next::Wait(awaited) => awaited == key,
+            Next::Ask(fill, _) => fill.as_ref().is_some_and(|fill| fill.ticket.is_some() && fill.looked == *key),
             Next::Answer(_) | Next::Again => false,
         }
     }
@@ -322,7 +327,7 @@ async fn look_up(r: &mut Request, mut look: Look<'_>) -> Option<Flow<'static>> {
     let mut looks_for_all = None;
     loop {
         let next = look.next(r);
-        if let Some(key) = looks_for_all.take().filter(|_| !next.leaves_others_waiting()) {
+        if let Some(key) = looks_for_all.take().filter(|key| !next.leaves_waiting(key)) {
             look.cache.waiters.wake(&key, None);
         }
         let (fill, status) = match next {
