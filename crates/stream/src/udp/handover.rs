@@ -197,6 +197,7 @@ const VERSION: u8 = 1;
 mod tests {
     use std::net::{SocketAddr, UdpSocket as Plain};
 
+    use engine::App;
     use engine::cycle::{ConfSource, Program};
     use engine::embedded;
     use engine::handover::Handover;
@@ -251,7 +252,8 @@ mod tests {
         let runtime = embedded::runtime(&cycle, rt::Driver::default()).expect("a loop");
         runtime.block_on(async {
             let app = cycle.apps.iter().find_map(|app| app.as_any()?.downcast_ref::<StreamApp>());
-            let stream = &app.expect("the configuration has it").stream;
+            let app = app.expect("the configuration has it");
+            let stream = &app.stream;
             let socket = UdpSocket::new(own.into(), UdpOptions::default()).expect("a place");
             Port::open(stream, 0, Rc::new(socket), None);
             let port = stream.worker.ports.borrow().first().expect("it was opened").clone();
@@ -261,6 +263,7 @@ mod tests {
             port.outgoing.borrow_mut().insert(None, vec![(state(listen, client).encode(), to_backend.into())]);
             post(&port);
             assert_eq!(port.clients().len(), 1, "the session is here again");
+            assert_eq!(app.busy(), 1, "a worker that leaves doesn't end before it");
             let mut bytes = [0; 9];
             let mut received = backend.recv(&mut bytes);
             let end = rt::now_ms() + 10_000;
