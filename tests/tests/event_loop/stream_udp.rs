@@ -305,6 +305,25 @@ fn a_shutdown_ends_sessions_and_logs_them() {
     assert_eq!(server.read("access.log"), "200\n");
 }
 
+#[test]
+fn a_shutdown_ends_sessions_that_a_rate_holds_back() {
+    let backend = DatagramBackend::start(|asked, _| vec![asked.to_vec(); 3]);
+    let text = format!(
+        "daemon off; pid nginx.pid; worker_processes 1; worker_shutdown_timeout 200ms; events {{ %%USE%% }}
+         stream {{ log_format line $status; access_log access.log line;
+             server {{ listen 127.0.0.1:%%UDP%% udp; proxy_pass 127.0.0.1:{}; proxy_download_rate 10; }} }}",
+        backend.port
+    );
+    let mut server = Setup::whole(&text).start();
+    let client = client(&server);
+    // The next one would pass 99 seconds later.
+    client.send([7; 1000]);
+    client.recv();
+    server.signal(Signal::QUIT);
+    assert!(server.wait_end().success());
+    assert_eq!(server.read("access.log"), "200\n");
+}
+
 /// Not in nginx: sessions over UDP move to the next workers
 #[test]
 fn a_shutdown_ends_sessions_that_moved_too() {
