@@ -558,9 +558,9 @@ impl<'a> Master<'a> {
         }
     }
 
-    /// Takes back what a process that has ended held in zones: whether that is done.
+    /// Takes back what a process that has ended held in zones: whether that is done. All are tried, even if one is locked.
     fn release_dead(&self, pid: i32, killed: bool) -> bool {
-        self.cycles().all(|cycle| cycle.zones.release_dead(pid, killed))
+        self.cycles().filter(|cycle| !cycle.zones.release_dead(pid, killed)).count() == 0
     }
 
     /// The cycle, and the one before as long as that may come into force again; the newest last.
