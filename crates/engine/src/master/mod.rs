@@ -301,6 +301,7 @@ impl<'a> Master<'a> {
         let (ours, theirs) = match Channel::pair() {
             Ok(pair) => pair,
             Err(error) => {
+            self.try_later(kind);
                 crate::log!(log::current(), Alert, "socketpair() failed while spawning \"{what}\"{}", Errno(&error));
                 self.try_later(kind);
                 return None;
