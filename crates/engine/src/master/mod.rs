@@ -274,13 +274,18 @@ impl<'a> Master<'a> {
 
     /// Starts the workers that this generation lacks.
     fn start_workers(&mut self) -> Born {
+        self.start_missing(|_| true)
+    }
+
+    /// Starts what this generation lacks of the kinds that are wanted.
+    fn start_missing(&mut self, wanted: impl Fn(Kind) -> bool) -> Born {
         crate::log!(log::current(), Notice, "start worker processes");
         self.respawns.clear();
         // What others have died of these needn't.
         self.early_deaths = 0;
         let cycle = self.cycle.clone();
         let workers = (0..cycle.core().worker_processes).map(Kind::Worker);
-        workers.chain(helpers::wanted(&cycle).iter().copied()).find_map(|kind| {
+        workers.chain(helpers::wanted(&cycle).iter().copied()).filter(|kind| wanted(*kind)).find_map(|kind| {
             let runs = |child: &Child| child.kind == kind && self.is_current(child);
             if self.table.iter().any(runs) { None } else { self.start_child(kind) }
         })

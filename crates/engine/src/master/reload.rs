@@ -132,7 +132,8 @@ impl Master<'_> {
             None => self.watch.put_off(),
         }
         self.answer(Err(message));
-        self.start_workers()
+        // Not those that end once they have done their work.
+        self.start_missing(Kind::respawns)
     }
 
     /// The configuration before comes into force again.
