@@ -301,12 +301,12 @@ impl<'a> Master<'a> {
         let what = kind.name();
         if !self.table.has_room() {
             crate::log!(log::current(), Alert, "no more than {MAX_PROCESSES} processes can be spawned");
+            self.try_later(kind);
             return None;
         }
         let (ours, theirs) = match Channel::pair() {
             Ok(pair) => pair,
             Err(error) => {
-            self.try_later(kind);
                 crate::log!(log::current(), Alert, "socketpair() failed while spawning \"{what}\"{}", Errno(&error));
                 self.try_later(kind);
                 return None;
@@ -513,6 +513,9 @@ impl<'a> Master<'a> {
         if child.ready {
             self.early_deaths = 0;
             return self.start_child(child.kind);
+        }
+        if let (Some(change), Kind::Worker(_)) = (&mut self.change, child.kind) {
+            change.deaths += 1;
         }
         self.try_later(child.kind);
         None
