@@ -50,7 +50,7 @@ fn begin_to_leave(client: &Rc<Client>) {
 
 /// Gives a session away, with what waits in it: for its backend, and (`batch`) for its client. It comes back if that isn't
 /// possible.
-pub(crate) fn give(relay: Relay, s: Box<StreamSession>, batch: &[Datagram]) -> Option<(Relay, Box<StreamSession>)> {
+pub(crate) fn give(relay: Relay, mut s: Box<StreamSession>, batch: &[Datagram]) -> Option<(Relay, Box<StreamSession>)> {
     let client = relay.client.clone();
     let port = client.port().clone();
     let backend = client.backend().filter(|_| port.stream().worker.successors.get().is_some());
@@ -65,7 +65,7 @@ pub(crate) fn give(relay: Relay, s: Box<StreamSession>, batch: &[Datagram]) -> O
     let is_full = {
         let mut outgoing = port.outgoing.borrow_mut();
         let to_heir = outgoing.entry(heir).or_default();
-        to_heir.push((state(&relay, &s, backend, batch).encode(), fd));
+        to_heir.push((state(&relay, &mut s, backend, batch).encode(), fd));
         to_heir.len() >= MAX_FDS
     };
     if is_full {
@@ -74,7 +74,7 @@ pub(crate) fn give(relay: Relay, s: Box<StreamSession>, batch: &[Datagram]) -> O
     None
 }
 
-fn state(relay: &Relay, s: &StreamSession, backend: &Backend, batch: &[Datagram]) -> UdpState {
+fn state(relay: &Relay, s: &mut StreamSession, backend: &Backend, batch: &[Datagram]) -> UdpState {
     let client = &relay.client;
     let key = client.key();
     UdpState {
