@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use app::Echo;
+use app::{Echo, Files};
 use engine::App;
 use os::SockAddr;
 use rt::sim::{DatagramFaults, set_datagram_faults};
@@ -19,7 +19,7 @@ fn server() -> SockAddr {
 
 /// An application and the socket that it has been given.
 fn start() -> (Rc<Echo>, Rc<UdpSocket>) {
-    let (app, socket) = (Rc::new(Echo::new(Vec::new(), false, None)), Rc::new(sim::bind(server())));
+    let (app, socket) = (Rc::new(Echo::new(Vec::new(), false, Files::default())), Rc::new(sim::bind(server())));
     app.clone().datagrams(0, socket.clone(), None);
     (app, socket)
 }

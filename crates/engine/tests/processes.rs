@@ -278,7 +278,8 @@ fn begin_deadly_reload(server: &Server) -> PathBuf {
 
 #[test]
 fn a_reload_whose_workers_keep_dying_is_given_up() {
-    let server = Server::start("vain", ONE);
+    let server = Server::start("vain", &format!("{ONE} echo_cache on;"));
+    server.wait_for_log("loaded by ");
     let (mut reader, old) = server.connect();
     begin_deadly_reload(&server);
     server.wait_for_log("no new worker process has started, the old ones go on");
@@ -293,6 +294,28 @@ fn a_reload_whose_workers_keep_dying_is_given_up() {
     server.signal("HUP");
     server.wait_for_log(&format!("worker process {new} exited with code 0"));
     assert_eq!(echo(&mut server.connect().0, "z\n"), "z\n");
+    assert_eq!(server.log().matches("start cache loader process").count(), 1, "it has done its work");
+}
+
+/// What other processes die of says nothing of workers that take long to start.
+#[test]
+fn a_reload_is_not_given_up_while_workers_start() {
+    let server = Server::start("slow", ONE);
+    let (_, old) = server.connect();
+    let file = server.path("stops");
+    fs::write(&file, "").expect("writes");
+    server.write_conf(&format!("{ONE} echo_cache on; echo_stops {};", file.display()));
+    server.signal("HUP");
+    server.wait_for_log("cache manager process");
+    server.wait_for_log("exited on signal 9");
+    let log = || server.log();
+    wait_for("an end", || log().contains("gracefully shutting down") || log().contains("no new worker process"));
+    assert!(!log().contains("no new worker process"), "{}", log());
+    let new = last(&log(), "start worker process ").expect("a worker");
+    fs::remove_file(file).expect("removes");
+    kill(new, "CONT");
+    server.wait_for_log(&format!("worker process {old} exited with code 0"));
+    assert_eq!(server.connect().1, new);
 }
 
 #[test]

@@ -242,6 +242,10 @@ impl UdpSocket {
             return Poll::Ready(Err(closing()));
         }
         self.with(|slot| {
+            // Its peer may go on to send without end.
+            if slot.has(flag::ACCEPTED) && slot.has(flag::ENDED) {
+                return Poll::Ready(Err(closing()));
+            }
             if self.held.get() {
                 if slot.has(flag::ENDED) {
                     self.over.notify();
@@ -281,6 +285,17 @@ impl UdpSocket {
     /// See [`UdpSocket::poll_recv`].
     pub async fn recv(&self, batch: &mut Vec<Datagram>) -> io::Result<()> {
         poll_fn(|cx| self.poll_recv(cx, batch)).await
+    }
+
+    /// Ready once [`crate::close_accepted`] has ended receiving: for the task that receives, when it waits for something else.
+    pub fn poll_ended(&self, _: &mut Context<'_>) -> Poll<()> {
+        self.with(|slot| {
+            if slot.has(flag::ENDED) {
+                return Poll::Ready(());
+            }
+            slot.recv_task = self.core.tasks.running();
+            Poll::Pending
+        })
     }
 
     fn wait_to_recv(&self, slot: &mut Slot) -> Poll<io::Result<()>> {

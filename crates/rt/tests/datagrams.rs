@@ -617,3 +617,36 @@ fn sockets_of_one_address_share_the_senders_out() {
         assert!(clients(&one).is_disjoint(&clients(&two)), "each client stays with one");
     });
 }
+
+/// However much their peers say, and while they wait for something else than those.
+#[test]
+fn sessions_end_at_once() {
+    each(async |driver| {
+        let (server, to) = server(driver);
+        let (busy, held) = (client(&to).await, Rc::new(client(&to).await));
+        for client in [&busy, &*held] {
+            send(client, b"x").await;
+        }
+        let mut asked = Vec::new();
+        while asked.len() < 2 {
+            asked.extend(recv(&server).await);
+        }
+        for datagram in &asked {
+            send_all(&server, &mut [datagram.reply(b"y"), datagram.reply(b"z")]).await;
+        }
+        let ended = Rc::new(Cell::new(false));
+        spawn({
+            let (held, ended) = (held.clone(), ended.clone());
+            async move {
+                std::future::poll_fn(|cx| held.poll_ended(cx)).await;
+                ended.set(true);
+            }
+        });
+        sleep(5).await;
+        assert!(!ended.get());
+        rt::close_accepted();
+        assert!(busy.recv(&mut Vec::new()).await.is_err_and(|error| rt::is_closing(&error)));
+        sleep(5).await;
+        assert!(ended.get());
+    });
+}

@@ -247,22 +247,32 @@ fn turned_off(directive: &str) {
 /// Not in nginx: both move to the new workers
 #[test]
 fn tunnels_that_moved_are_still_counted() {
+    still_counts("location /ws { limit_conn clients 1; BACKEND }");
+}
+
+/// Not in nginx: both move to the new workers
+#[test]
+fn tunnels_that_moved_are_counted_where_they_were_redirected() {
+    still_counts("location /ws { limit_conn clients 1; try_files /none @ws; } location @ws { BACKEND }");
+}
+
+/// A second tunnel is refused by these locations, also after the first one has moved.
+fn still_counts(locations: &str) {
     let backend = echo();
+    let to_backend = format!(
+        "proxy_pass http://127.0.0.1:{}; proxy_http_version 1.1;
+         proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade;",
+        backend.port
+    );
     let mut server = Setup::http(&format!(
         "limit_conn_zone $binary_remote_addr zone=clients:64k;
          log_format own '$status $limit_conn_status';
          access_log own.log own;
          server {{
              listen 127.0.0.1:%%PORT%%;
-             location /ws {{
-                 limit_conn clients 1;
-                 proxy_pass http://127.0.0.1:{};
-                 proxy_http_version 1.1;
-                 proxy_set_header Upgrade $http_upgrade;
-                 proxy_set_header Connection upgrade;
-             }}
+             {}
          }}",
-        backend.port
+        locations.replace("BACKEND", &to_backend)
     ))
     .start();
     let mut tunnel = server.connect();

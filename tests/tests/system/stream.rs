@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use e2e::sealed::{client, client_config, client_hello};
 use e2e::{
     Backend, Connection, EC, Folder, Server, Setup, binary, certificate, echo_over_reloads, free_port, secure, tool,
     use_directive,
@@ -127,6 +128,30 @@ fn what_was_decided_stays_decided() {
     drop(other);
     let last = last_of(&mut server, 3);
     assert!(last.ends_with(" 200 PASSED"), "{last}");
+}
+
+/// The limit is that of the address's default server; the client chose another one later.
+/// Not in nginx: sessions of streams move to the new workers
+#[test]
+fn a_session_counts_where_it_began() {
+    let backend = echo();
+    let mut server = Setup::stream(&format!(
+        "limit_conn_zone $binary_remote_addr zone=clients:64k;
+         server {{ listen 127.0.0.1:%%PORT_A%%; ssl_preread on; limit_conn clients 1; return none; }}
+         server {{ listen 127.0.0.1:%%PORT_A%%; server_name b.test; proxy_pass 127.0.0.1:{}; }}",
+        backend.port
+    ))
+    .start();
+    let mut session = Connection::open(server.port_of("PORT_A"));
+    let hello = client_hello(client(client_config(rustls::ALL_VERSIONS), "b.test"));
+    assert_eq!(session.send(&hello).take(hello.len()), hello);
+    let before = server.children();
+    server.reload();
+    server.wait(|s| s.children().iter().all(|p| !before.contains(p)), "the old worker's end");
+    assert_eq!(session.send("here").take(4), b"here");
+    assert_eq!(Connection::open(server.port_of("PORT_A")).rest(), b"", "it is refused");
+    drop(session);
+    server.wait(|s| Connection::open(s.port_of("PORT_A")).send("x").rest() == b"none", "room for another");
 }
 
 /// Not in nginx: sessions of streams move to the new workers

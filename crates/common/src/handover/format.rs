@@ -185,6 +185,17 @@ pub fn decode_pairs(fields: Reader<'_>, tag: u8) -> Option<Pairs> {
     fields.all(tag).map(pair).collect()
 }
 
+/// Writes pairs of which nothing may be known, which isn't the same as that there are none: `known` is another tag.
+pub fn encode_known_pairs(out: &mut Writer, known: u8, tag: u8, pairs: Option<&Pairs>) {
+    out.flag(known, pairs.is_some());
+    encode_pairs(out, tag, pairs.map_or(&[], |pairs| pairs));
+}
+
+/// Reads those.
+pub fn decode_known_pairs(fields: Reader<'_>, known: u8, tag: u8) -> Option<Option<Pairs>> {
+    if fields.flag(known) { decode_pairs(fields, tag).map(Some) } else { Some(None) }
+}
+
 /// What [`encode_pairs`] writes.
 pub type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
 

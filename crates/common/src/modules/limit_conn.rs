@@ -10,7 +10,7 @@ use std::rc::Rc;
 use buf::parse::parse_number;
 use conf::values::{flag, number_between, one_of};
 use conf::{Args, Directive, Error, Loader, Registry, Result, Set};
-use engine::cycle::zones::{self, Owner, SharedZone};
+use engine::cycle::zones::{self, Owner, SharedZone, Zones};
 use engine::log::Level;
 use expr::vars::Flags;
 use shm::{Map, Node, Noted, Tally, Zone};
@@ -18,6 +18,7 @@ use smallvec::SmallVec;
 
 use super::limit::{self, KeyValue, Kind, LOG_LEVELS};
 use super::{Check, Module, Phases, Verdict};
+use crate::handover::format::Pairs;
 use crate::vars::text::put;
 use crate::vars::{Getter, Setup};
 use crate::{Proto, Session};
@@ -187,7 +188,7 @@ impl<P: Proto> Check<P> for Limiter<P> {
         if status == Status::Rejected { Verdict::Refuse(self.0.status) } else { Verdict::Next }
     }
 
-    /// It counts even if by now there are more than may be: it is to keep others out.
+    /// As [`hold_again`], where it isn't known what the session was counted for.
     fn again(&self, session: &mut P::Session) {
         let kind = kind(owner(P::tables().limit_conn.module()));
         let mut leases = Leases::default();
@@ -200,6 +201,34 @@ impl<P: Proto> Check<P> for Limiter<P> {
         if !leases.0.is_empty() {
             keep(session, Status::Passed, leases);
         }
+    }
+}
+
+/// What a session is counted for, to be told to another worker: names of zones, each with a key. Where it was counted need not
+/// be where it is now: it may have been redirected since, or its server chosen.
+pub fn held<S: Session>(session: &mut S) -> Pairs {
+    let pairs = |leases: &Leases| -> Pairs {
+        leases.0.iter().map(|lease| (lease.zone.name().as_bytes().to_vec(), lease.key.to_vec())).collect()
+    };
+    match session.store().slots.find::<Leases>() {
+        Some(own) if !own.0.is_empty() => pairs(own),
+        _ => session.with_family_slot(|held: &mut Leases| pairs(held)),
+    }
+}
+
+/// Counts a session of another worker for what it was counted there, as far as there are such zones. It counts even if by now
+/// there are more than may be: it is to keep others out.
+pub fn hold_again<P: Proto>(session: &mut P::Session, zones: &Zones, held: &Pairs) {
+    let owner = owner(P::tables().limit_conn.module());
+    let mut leases = Leases::default();
+    for (name, key) in held {
+        let Some(zone) = zones.find(name, owner) else { continue };
+        if let Ok(node) = take(zone.zone(), key, u32::MAX) {
+            leases.0.push(Lease { zone: zone.zone().clone(), key: key[..].into(), node });
+        }
+    }
+    if !leases.0.is_empty() {
+        keep(session, Status::Passed, leases);
     }
 }
 

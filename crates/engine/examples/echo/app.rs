@@ -15,14 +15,30 @@ pub(crate) struct Echo {
     listens: Vec<Listen>,
     busy: Cell<usize>,
     cache: bool,
-    dies: Option<PathBuf>,
+    files: Files,
+    master: u32,
+}
+
+/// Files that make trouble while they are there.
+#[derive(Default)]
+pub(crate) struct Files {
+    /// A worker that finds it at its start is killed.
+    pub dies: Option<PathBuf>,
+    /// A worker that finds it at its start stops until it is told to continue; a cache manager is killed.
+    pub stops: Option<PathBuf>,
 }
 
 impl Echo {
-    /// One for these sockets; with `cache`, there is something to be kept on disk. A worker that finds the file `dies` at
-    /// its start is killed.
-    pub(crate) fn new(listens: Vec<Listen>, cache: bool, dies: Option<PathBuf>) -> Echo {
-        Echo { listens, busy: Cell::new(0), cache, dies }
+    /// One for these sockets; with `cache`, there is something to be kept on disk.
+    pub(crate) fn new(listens: Vec<Listen>, cache: bool, files: Files) -> Echo {
+        Echo { listens, busy: Cell::new(0), cache, files, master: std::process::id() }
+    }
+}
+
+/// Sends this process a signal if the file is there.
+fn signal_if(file: &Option<PathBuf>, signal: i32) {
+    if file.as_ref().is_some_and(|file| file.exists()) {
+        let _ = os::process::kill(os::process::pid(), signal);
     }
 }
 
@@ -48,9 +64,8 @@ impl App for Echo {
     }
 
     fn start_worker(self: Rc<Self>, _: &WorkerContext) {
-        if self.dies.as_ref().is_some_and(|file| file.exists()) {
-            let _ = os::process::kill(os::process::pid(), os::signal::SIGKILL);
-        }
+        signal_if(&self.files.dies, os::signal::SIGKILL);
+        signal_if(&self.files.stops, os::signal::SIGSTOP);
     }
 
     fn accept(self: Rc<Self>, _: usize, stream: rt::Stream, _: os::SockAddr) {
@@ -104,6 +119,9 @@ impl App for Echo {
     }
 
     fn cache_keeper(self: Rc<Self>) -> Option<Rc<dyn CacheKeeper>> {
+        if std::process::id() != self.master {
+            signal_if(&self.files.stops, os::signal::SIGKILL);
+        }
         self.cache.then_some(self as Rc<dyn CacheKeeper>)
     }
 }

@@ -5,7 +5,7 @@ mod app;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use app::Echo;
+use app::{Echo, Files};
 use conf::{Args, Context, Directive, Error, Loader, Registry};
 use engine::cycle::{ConfSource, Program};
 use engine::{App, BuildContext, Listen, Module, start};
@@ -24,14 +24,18 @@ conf::table! {
     /// A file: a worker that finds it at its start is killed.
     "echo_dies" in Context::MAIN, Args::exactly(1), default none,
         also(parse_dies);
+    /// A file: a worker that finds it at its start stops, a cache manager is killed.
+    "echo_stops" in Context::MAIN, Args::exactly(1), default none,
+        also(parse_stops);
 }
 
-/// The file that a worker dies of.
-#[derive(Default)]
-struct Dies(Option<PathBuf>);
-
 fn parse_dies(_: &mut EchoRaw, loader: &mut Loader<'_>, directive: &Directive) -> conf::Result<()> {
-    loader.store.entry::<Dies>().0 = Some(directive.arg(0).lossy().into_owned().into());
+    loader.store.entry::<Files>().dies = Some(directive.arg(0).lossy().into_owned().into());
+    Ok(())
+}
+
+fn parse_stops(_: &mut EchoRaw, loader: &mut Loader<'_>, directive: &Directive) -> conf::Result<()> {
+    loader.store.entry::<Files>().stops = Some(directive.arg(0).lossy().into_owned().into());
     Ok(())
 }
 
@@ -71,8 +75,8 @@ impl Module for EchoModule {
     fn build(&self, loader: &mut Loader<'_>, _: &BuildContext<'_>) -> conf::Result<Option<Rc<dyn App>>> {
         let listens = std::mem::take(&mut loader.store.entry::<Listens>().0);
         let cache = loader.store.entry::<Cached>().0;
-        let dies = loader.store.entry::<Dies>().0.take();
-        Ok(Some(Rc::new(Echo::new(listens, cache, dies))))
+        let files = std::mem::take(loader.store.entry::<Files>());
+        Ok(Some(Rc::new(Echo::new(listens, cache, files))))
     }
 }
 

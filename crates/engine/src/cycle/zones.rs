@@ -335,6 +335,11 @@ impl Zones {
         done
     }
 
+    /// The zone of this name, if it is this owner's.
+    pub fn find(&self, name: &[u8], owner: Owner) -> Option<&Rc<SharedZone>> {
+        self.list.iter().find(|zone| zone.name.as_bytes() == name && zone.owner == owner)
+    }
+
     /// All zones.
     pub fn iter(&self) -> impl Iterator<Item = &Rc<SharedZone>> {
         self.list.iter()

@@ -274,13 +274,18 @@ impl<'a> Master<'a> {
 
     /// Starts the workers that this generation lacks.
     fn start_workers(&mut self) -> Born {
+        self.start_missing(|_| true)
+    }
+
+    /// Starts what this generation lacks of the kinds that are wanted.
+    fn start_missing(&mut self, wanted: impl Fn(Kind) -> bool) -> Born {
         crate::log!(log::current(), Notice, "start worker processes");
         self.respawns.clear();
         // What others have died of these needn't.
         self.early_deaths = 0;
         let cycle = self.cycle.clone();
         let workers = (0..cycle.core().worker_processes).map(Kind::Worker);
-        workers.chain(helpers::wanted(&cycle).iter().copied()).find_map(|kind| {
+        workers.chain(helpers::wanted(&cycle).iter().copied()).filter(|kind| wanted(*kind)).find_map(|kind| {
             let runs = |child: &Child| child.kind == kind && self.is_current(child);
             if self.table.iter().any(runs) { None } else { self.start_child(kind) }
         })
@@ -296,6 +301,7 @@ impl<'a> Master<'a> {
         let what = kind.name();
         if !self.table.has_room() {
             crate::log!(log::current(), Alert, "no more than {MAX_PROCESSES} processes can be spawned");
+            self.try_later(kind);
             return None;
         }
         let (ours, theirs) = match Channel::pair() {
@@ -508,6 +514,9 @@ impl<'a> Master<'a> {
             self.early_deaths = 0;
             return self.start_child(child.kind);
         }
+        if let (Some(change), Kind::Worker(_)) = (&mut self.change, child.kind) {
+            change.deaths += 1;
+        }
         self.try_later(child.kind);
         None
     }
@@ -558,9 +567,9 @@ impl<'a> Master<'a> {
         }
     }
 
-    /// Takes back what a process that has ended held in zones: whether that is done.
+    /// Takes back what a process that has ended held in zones: whether that is done. All are tried, even if one is locked.
     fn release_dead(&self, pid: i32, killed: bool) -> bool {
-        self.cycles().all(|cycle| cycle.zones.release_dead(pid, killed))
+        self.cycles().filter(|cycle| !cycle.zones.release_dead(pid, killed)).count() == 0
     }
 
     /// The cycle, and the one before as long as that may come into force again; the newest last.

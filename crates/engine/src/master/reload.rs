@@ -26,6 +26,8 @@ pub(super) struct Change {
     generation: u64,
     /// The configuration before, if it is another one.
     before: Option<Before>,
+    /// How many workers of the new generation have died at their start.
+    pub(super) deaths: usize,
 }
 
 impl Change {
@@ -79,7 +81,7 @@ impl Master<'_> {
 
     /// Starts a generation of workers; the one before leaves once that works.
     fn replace_workers(&mut self, before: Option<Before>) -> Born {
-        self.change = Some(Change { until: Instant::now() + PATIENCE, generation: self.generation, before });
+        self.change = Some(Change { until: Instant::now() + PATIENCE, generation: self.generation, before, deaths: 0 });
         self.newest += 1;
         self.generation = self.newest;
         self.start_workers()
@@ -88,15 +90,16 @@ impl Master<'_> {
     /// Once all new workers accept (or have had time enough), the old ones are told to quit. If none can start, the old
     /// ones go on.
     pub(super) fn hand_over(&mut self) -> Born {
-        let is_late = Instant::now() >= self.change.as_ref()?.until;
+        let change = self.change.as_ref()?;
+        let (is_late, deaths) = (Instant::now() >= change.until, change.deaths);
         let new: Vec<&Child> = self.table.iter().filter(|child| child.generation == self.generation).collect();
         let workers = || new.iter().filter(|child| matches!(child.kind, Kind::Worker(_)));
         let is_ready = workers().any(|child| child.ready);
         // One that died at its start, or couldn't be forked, is about to be started again.
         let is_due = self.respawns.iter().any(|(_, kind)| matches!(kind, Kind::Worker(_)));
-        let is_none = workers().count() == 0 && !is_due && self.cycle.core().worker_processes > 0;
+        let is_none = workers().count() == 0 && (!is_due || is_late) && self.cycle.core().worker_processes > 0;
         // They may take long to start, but these keep dying: nobody leaves for them.
-        let is_vain = is_late && !is_ready && self.early_deaths > 0;
+        let is_vain = is_late && !is_ready && deaths > 0;
         if is_none || is_vain {
             return self.give_up();
         }
@@ -132,7 +135,8 @@ impl Master<'_> {
             None => self.watch.put_off(),
         }
         self.answer(Err(message));
-        self.start_workers()
+        // Not those that end once they have done their work.
+        self.start_missing(Kind::respawns)
     }
 
     /// The configuration before comes into force again.

@@ -42,8 +42,8 @@ pub(crate) async fn main_task(birth: Birth) -> Result<End, String> {
     let Birth { kind, cycle, daemon, channel, peers, .. } = birth;
     cycle.close_listening();
     let inbox = Inbox::new(channel, peers).map_err(|error| format!("signalfd() failed{}", Errno(&error)))?;
-    inbox.say_ready();
     let keepers = keepers(&cycle);
+    inbox.say_ready();
     let work = async {
         match kind {
             Kind::CacheLoader => load(&keepers).await,

@@ -235,7 +235,8 @@ impl App for HttpApp {
             .then(|| -> Rc<Debugs> { Rc::new(move |peer: &SockAddr| event.debugs(peer)) });
         let described = worker.cycle.main.share::<ThreadPoolConf>();
         let pools = Rc::new(move |name: &str| engine::cycle::thread_pool::get(&described, name));
-        let _ = self.http.worker.context.set(WorkerHandle { pools, debugs });
+        let cycle = Rc::downgrade(&worker.cycle);
+        let _ = self.http.worker.context.set(WorkerHandle { pools, debugs, cycle });
         for module in self.modules.iter() {
             module.start_worker(&self.http);
         }

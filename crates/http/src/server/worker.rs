@@ -4,6 +4,7 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::{Rc, Weak};
 
 use common::handover::Successors;
+use engine::cycle::Cycle;
 use slab::Slab;
 
 use crate::session::connection::Link;
@@ -81,4 +82,6 @@ pub struct WorkerHandle {
     pub pools: Rc<Pools>,
     /// Whether connections from an address are logged in all detail; `None`: none are.
     pub debugs: Option<Rc<Debugs>>,
+    /// The worker's cycle, which holds this.
+    pub cycle: Weak<Cycle>,
 }

@@ -131,13 +131,18 @@ impl Relay {
         }
     }
 
-    /// Passes datagrams on both ways.
+    /// Passes datagrams on both ways. The server's stop ends that whatever it waits for.
     async fn pass(&self, backend: &udp::Backend, batch: &mut Vec<Datagram>) -> End {
         let mut uploads = pin!(self.uploads(backend));
         let mut downloads = pin!(self.downloads(backend, batch));
-        poll_fn(|cx| match uploads.as_mut().poll(cx) {
-            Poll::Ready(end) => Poll::Ready(end),
-            Poll::Pending => downloads.as_mut().poll(cx),
+        poll_fn(|cx| {
+            if backend.socket.poll_ended(cx).is_ready() {
+                return Poll::Ready(End::Closing);
+            }
+            match uploads.as_mut().poll(cx) {
+                Poll::Ready(end) => Poll::Ready(end),
+                Poll::Pending => downloads.as_mut().poll(cx),
+            }
         })
         .await
     }

@@ -68,7 +68,7 @@ impl TunnelState {
 const VERSION: u8 = 1;
 
 /// Gives a session away. `up` and `down` are bytes that its streams haven't taken over.
-pub(super) fn give(to: &Handover, s: Box<StreamSession>, relay: Relay, up: Chain, down: Chain) {
+pub(super) fn give(to: &Handover, mut s: Box<StreamSession>, relay: Relay, up: Chain, down: Chain) {
     let session = s.state();
     let Relay { mut choice, backend, began_ms, rates, state, .. } = relay;
     let Link::Stream(client) = s.link else { return };

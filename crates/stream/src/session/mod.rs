@@ -5,14 +5,16 @@ mod serve;
 pub mod state;
 
 use std::future::poll_fn;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll};
 
 use buf::{Bytes, Chain};
 use common::Base;
 use common::backend::attempts::Attempt;
 use common::front::Visitor;
+use common::handover::format::Pairs;
 use common::handover::{flat, restore_values, values};
+use common::modules::limit_conn;
 use os::SockAddr;
 
 use crate::preread;
@@ -110,8 +112,9 @@ impl StreamSession {
     }
 
     /// Its state, for another worker.
-    pub(crate) fn state(&self) -> SessionState {
+    pub(crate) fn state(&mut self) -> SessionState {
         SessionState {
+            held: Some(limit_conn::held(self)),
             number: self.base.number,
             relay: self.base.relay.clone(),
             proxy: self.base.proxy.as_deref().cloned(),
@@ -139,7 +142,7 @@ impl StreamSession {
         (s.base.number, s.base.relay, s.base.proxy) = (state.number, state.relay, state.proxy.map(Box::new));
         restore_values(&mut s, state.values);
         preread::keep_again(&mut s, &state.found);
-        s.count_again();
+        s.count_again(state.held);
         s
     }
 
@@ -196,8 +199,14 @@ impl StreamSession {
         }
     }
 
-    /// Has limits count a session that comes from another worker.
-    fn count_again(&mut self) {
+    /// Has limits count a session that comes from another worker: those that did there, else those of its server.
+    fn count_again(&mut self, held: Option<Pairs>) {
+        if let Some(held) = held {
+            if let Some(cycle) = self.stream.worker.cycle.get().and_then(Weak::upgrade) {
+                limit_conn::hold_again::<StreamProto>(self, &cycle.zones, &held);
+            }
+            return;
+        }
         let server = self.server.clone();
         server.handlers.preaccess.iter().for_each(|check| check.again(self));
     }

@@ -45,13 +45,17 @@ pub async fn serve(mut s: Box<StreamSession>) {
     end(served).await;
 }
 
-/// Serves a session to its end that another worker has begun.
-pub(crate) async fn resume<F>(s: Box<StreamSession>, rest: impl FnOnce(Box<StreamSession>) -> F)
+/// Serves a session to its end that another worker has begun. It counts at once, not when it is first polled: a worker that
+/// leaves ends when none counts any more.
+pub(crate) fn resume<F>(s: Box<StreamSession>, rest: impl FnOnce(Box<StreamSession>) -> F) -> impl Future<Output = ()>
 where
     F: Future<Output = Option<Box<StreamSession>>>,
 {
-    let _counted = s.stream.worker.sessions.count();
-    end(rest(s).await).await;
+    let counted = s.stream.worker.sessions.count();
+    async move {
+        let _counted = counted;
+        end(rest(s).await).await;
+    }
 }
 
 /// A session is over, unless it goes on elsewhere.

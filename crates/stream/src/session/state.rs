@@ -4,8 +4,8 @@ use buf::Secret;
 use common::backend::attempts::Attempt;
 use common::front::proxy::ProxyHeader;
 use common::handover::format::{
-    Pairs, decode_addr, decode_attempt, decode_pairs, decode_proxy, encode_addr, encode_attempt, encode_pairs,
-    encode_proxy, owned,
+    Pairs, decode_addr, decode_attempt, decode_known_pairs, decode_pairs, decode_proxy, encode_addr, encode_attempt,
+    encode_known_pairs, encode_pairs, encode_proxy, owned,
 };
 use os::SockAddr;
 use wire::tagged::{Reader, Writer};
@@ -35,6 +35,8 @@ pub struct SessionState {
     pub values: Pairs,
     /// What its first bytes said: modules and what they have found.
     pub found: Pairs,
+    /// What it is counted for by `limit_conn`; `None`: another program hasn't said it.
+    pub held: Option<Pairs>,
 }
 
 impl SessionState {
@@ -52,6 +54,7 @@ impl SessionState {
             attempts: Vec::new(),
             values: Vec::new(),
             found: Vec::new(),
+            held: None,
         }
     }
 
@@ -64,6 +67,7 @@ impl SessionState {
         out.list(8, self.attempts.iter().map(encode_attempt));
         encode_pairs(&mut out, 9, &self.values);
         encode_pairs(&mut out, 12, &self.found);
+        encode_known_pairs(&mut out, 13, 14, self.held.as_ref());
         out.number(10, self.apart).bytes(11, &self.server);
         out.finish()
     }
@@ -83,6 +87,7 @@ impl SessionState {
             attempts: fields.all(8).map(decode_attempt).collect::<Option<_>>()?,
             values: decode_pairs(fields, 9)?,
             found: decode_pairs(fields, 12)?,
+            held: decode_known_pairs(fields, 13, 14)?,
         })
     }
 }

@@ -50,7 +50,7 @@ fn begin_to_leave(client: &Rc<Client>) {
 
 /// Gives a session away, with what waits in it: for its backend, and (`batch`) for its client. It comes back if that isn't
 /// possible.
-pub(crate) fn give(relay: Relay, s: Box<StreamSession>, batch: &[Datagram]) -> Option<(Relay, Box<StreamSession>)> {
+pub(crate) fn give(relay: Relay, mut s: Box<StreamSession>, batch: &[Datagram]) -> Option<(Relay, Box<StreamSession>)> {
     let client = relay.client.clone();
     let port = client.port().clone();
     let backend = client.backend().filter(|_| port.stream().worker.successors.get().is_some());
@@ -65,7 +65,7 @@ pub(crate) fn give(relay: Relay, s: Box<StreamSession>, batch: &[Datagram]) -> O
     let is_full = {
         let mut outgoing = port.outgoing.borrow_mut();
         let to_heir = outgoing.entry(heir).or_default();
-        to_heir.push((state(&relay, &s, backend, batch).encode(), fd));
+        to_heir.push((state(&relay, &mut s, backend, batch).encode(), fd));
         to_heir.len() >= MAX_FDS
     };
     if is_full {
@@ -74,7 +74,7 @@ pub(crate) fn give(relay: Relay, s: Box<StreamSession>, batch: &[Datagram]) -> O
     None
 }
 
-fn state(relay: &Relay, s: &StreamSession, backend: &Backend, batch: &[Datagram]) -> UdpState {
+fn state(relay: &Relay, s: &mut StreamSession, backend: &Backend, batch: &[Datagram]) -> UdpState {
     let client = &relay.client;
     let key = client.key();
     UdpState {
@@ -197,6 +197,7 @@ const VERSION: u8 = 1;
 mod tests {
     use std::net::{SocketAddr, UdpSocket as Plain};
 
+    use engine::App;
     use engine::cycle::{ConfSource, Program};
     use engine::embedded;
     use engine::handover::Handover;
@@ -251,7 +252,8 @@ mod tests {
         let runtime = embedded::runtime(&cycle, rt::Driver::default()).expect("a loop");
         runtime.block_on(async {
             let app = cycle.apps.iter().find_map(|app| app.as_any()?.downcast_ref::<StreamApp>());
-            let stream = &app.expect("the configuration has it").stream;
+            let app = app.expect("the configuration has it");
+            let stream = &app.stream;
             let socket = UdpSocket::new(own.into(), UdpOptions::default()).expect("a place");
             Port::open(stream, 0, Rc::new(socket), None);
             let port = stream.worker.ports.borrow().first().expect("it was opened").clone();
@@ -261,6 +263,7 @@ mod tests {
             port.outgoing.borrow_mut().insert(None, vec![(state(listen, client).encode(), to_backend.into())]);
             post(&port);
             assert_eq!(port.clients().len(), 1, "the session is here again");
+            assert_eq!(app.busy(), 1, "a worker that leaves doesn't end before it");
             let mut bytes = [0; 9];
             let mut received = backend.recv(&mut bytes);
             let end = rt::now_ms() + 10_000;

@@ -5,10 +5,11 @@
 
 use buf::Secret;
 use common::front::proxy::ProxyHeader;
-pub use common::handover::format::{SecureState, SocketState};
 use common::handover::format::{
-    decode_addr, decode_pairs, decode_proxy, encode_addr, encode_pairs, encode_proxy, owned,
+    Pairs, decode_addr, decode_known_pairs, decode_pairs, decode_proxy, encode_addr, encode_known_pairs, encode_pairs,
+    encode_proxy, owned,
 };
+pub use common::handover::format::{SecureState, SocketState};
 use os::SockAddr;
 use wire::tagged::{Reader, Writer};
 
@@ -74,6 +75,8 @@ pub struct RequestState {
     pub content_type: Option<Vec<u8>>,
     /// The client's address, if a trusted proxy has named it.
     pub client: Option<SockAddr>,
+    /// What it is counted for by `limit_conn`; `None`: another program hasn't said it.
+    pub held: Option<Pairs>,
 }
 
 impl ClientState {
@@ -129,6 +132,7 @@ impl RequestState {
         encode_pairs(&mut out, 12, &self.values);
         encode_pairs(&mut out, 13, &self.fields);
         out.list(14, &self.content_type).list(15, self.client.as_ref().map(encode_addr));
+        encode_known_pairs(&mut out, 16, 17, self.held.as_ref());
         out.finish()
     }
 
@@ -151,6 +155,7 @@ impl RequestState {
             fields: decode_pairs(fields, 13)?,
             content_type: fields.bytes(14).map(<[u8]>::to_vec),
             client: fields.bytes(15).and_then(decode_addr),
+            held: decode_known_pairs(fields, 16, 17)?,
         })
     }
 }
@@ -211,6 +216,7 @@ mod tests {
             values: pairs(&["one", "two"]),
             fields: pairs(&["Upgrade"]),
             client: Some(addr("192.0.2.7:9")),
+            held: Some(pairs(&["zone"])),
             internal: true,
             ..RequestState::default()
         }

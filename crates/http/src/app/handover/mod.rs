@@ -12,13 +12,16 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 
 use buf::Bytes;
+use common::handover::format::Pairs;
 pub use common::handover::{flat, socket_state, stream};
 use common::handover::{leave, restore_values, resume_layer, values};
+use common::modules::limit_conn;
 use engine::handover::{Handover, Parcel, kind};
 use engine::log::Level;
 use wire::h1::{Limits, Parsed};
 
 use self::format::{ClientState, RequestState, SecureState};
+use crate::proto::HttpProto;
 use crate::request::Request;
 use crate::request::facts::{ConnectionFacts, Rare};
 use crate::server::Http;
@@ -149,7 +152,8 @@ fn secure_again(
 }
 
 /// What a request needs at its end: for its line in the access log.
-pub fn request_state(r: &Request) -> RequestState {
+pub fn request_state(r: &mut Request) -> RequestState {
+    let held = limit_conn::held(r);
     let fields = r.response.headers.iter().map(|field| (field.name.to_vec(), field.value.to_vec()));
     RequestState {
         head: r.head.to_vec(),
@@ -167,6 +171,7 @@ pub fn request_state(r: &Request) -> RequestState {
         fields: fields.collect(),
         content_type: r.response.content_type.as_ref().map(|value| value.to_vec()),
         client: r.relay.is_some().then(|| r.conn.peer.clone()),
+        held: Some(held),
     }
 }
 
@@ -205,12 +210,19 @@ pub fn restore_request(http: &Rc<Http>, conn: Connection, state: RequestState) -
     r.response.status = 101;
     r.response.content_type = state.content_type.map(Bytes::from);
     state.fields.into_iter().for_each(|(name, value)| r.response.headers.push(name, value));
-    count_again(&mut r);
+    count_again(&mut r, state.held);
     r
 }
 
-/// Has the limits of its location count a request that comes from another worker.
-fn count_again(r: &mut Request) {
+/// Has the limits count a request that comes from another worker: those that did there, else those of its location.
+fn count_again(r: &mut Request, held: Option<Pairs>) {
+    if let Some(held) = held {
+        let cycle = r.http.worker.context.get().and_then(|context| context.cycle.upgrade());
+        if let Some(cycle) = cycle {
+            limit_conn::hold_again::<HttpProto>(r, &cycle.zones, &held);
+        }
+        return;
+    }
     let location = r.location.clone();
     location.handlers.preaccess.iter().for_each(|handler| handler.again(r));
 }
