@@ -133,8 +133,9 @@ fn run_master(program: &Program, cycle: Rc<Cycle>, command_line: &str) -> i32 {
     match master.run() {
         Outcome::Exit => 0,
         Outcome::Born(birth) => {
-            // What the master knew isn't needed by a worker.
+            // What the master knew isn't needed by a worker, least of all the configuration before, of which it has a copy now.
             drop(master);
+            os::memory::trim();
             worker::run(*birth).code()
         }
     }

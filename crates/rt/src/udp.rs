@@ -288,12 +288,17 @@ impl UdpSocket {
     }
 
     /// Ready once [`crate::close_accepted`] has ended receiving: for the task that receives, when it waits for something else.
+    /// To be asked after [`UdpSocket::poll_recv`], if that is asked too.
     pub fn poll_ended(&self, _: &mut Context<'_>) -> Poll<()> {
         self.with(|slot| {
             if slot.has(flag::ENDED) {
                 return Poll::Ready(());
             }
             slot.recv_task = self.core.tasks.running();
+            if slot.has(flag::READABLE | flag::GONE) {
+                // What is there isn't received now, and would be told of in each turn.
+                self.core.backend.borrow_mut().pause(self.slot, slot);
+            }
             Poll::Pending
         })
     }

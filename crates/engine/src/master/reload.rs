@@ -114,6 +114,8 @@ impl Master<'_> {
         let Some(Change { before, .. }) = self.change.take() else { return };
         if let Some(before) = before {
             before.cycle.replaced_by(&self.cycle, &|file| self.keeps(file));
+            drop(before);
+            os::memory::trim();
         }
         self.give_up_retired();
         self.cycle.steer_datagrams();

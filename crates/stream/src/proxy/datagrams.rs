@@ -30,8 +30,8 @@ pub(crate) struct Relay {
     pub(crate) rates: [u64; 2],
     /// Bytes received from the server.
     pub(crate) received: Cell<u64>,
-    /// Milliseconds until the server's first datagram.
-    pub(crate) first_ms: Cell<Option<u64>>,
+    /// Milliseconds until the server's first datagram, 49 days at most.
+    pub(crate) first_ms: Cell<Option<u32>>,
     /// The server has failed.
     pub(crate) failed: bool,
 }
@@ -136,13 +136,13 @@ impl Relay {
         let mut uploads = pin!(self.uploads(backend));
         let mut downloads = pin!(self.downloads(backend, batch));
         poll_fn(|cx| {
-            if backend.socket.poll_ended(cx).is_ready() {
-                return Poll::Ready(End::Closing);
+            if let Poll::Ready(end) = uploads.as_mut().poll(cx) {
+                return Poll::Ready(end);
             }
-            match uploads.as_mut().poll(cx) {
-                Poll::Ready(end) => Poll::Ready(end),
-                Poll::Pending => downloads.as_mut().poll(cx),
+            if let Poll::Ready(end) = downloads.as_mut().poll(cx) {
+                return Poll::Ready(end);
             }
+            backend.socket.poll_ended(cx).map(|()| End::Closing)
         })
         .await
     }
@@ -234,7 +234,8 @@ impl Relay {
 
     fn first_byte(&self) {
         if self.first_ms.get().is_none() {
-            self.first_ms.set(Some(rt::now_ms().saturating_sub(self.began_ms)));
+            let ms = rt::now_ms().saturating_sub(self.began_ms);
+            self.first_ms.set(Some(u32::try_from(ms).unwrap_or(u32::MAX)));
             self.choice.reached(Moment::FirstByte);
         }
     }
@@ -267,7 +268,7 @@ impl Relay {
     fn note(&self, s: &mut StreamSession, backend: &udp::Backend) {
         if let Some(attempt) = s.attempts.last_mut() {
             (attempt.sent, attempt.received) = (backend.sent.get(), self.received.get());
-            attempt.header_ms = self.first_ms.get();
+            attempt.header_ms = self.first_ms.get().map(u64::from);
         }
     }
 

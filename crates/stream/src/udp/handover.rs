@@ -90,7 +90,7 @@ fn state(relay: &Relay, s: &mut StreamSession, backend: &Backend, batch: &[Datag
         header: backend.header.as_ref().map(|header| header.to_vec()),
         rates: relay.rates,
         age_ms: rt::now_ms().saturating_sub(relay.began_ms),
-        first_ms: relay.first_ms.get(),
+        first_ms: relay.first_ms.get().map(u64::from),
         failed: relay.failed,
         queued: client.queued(),
         batch: batch.iter().map(|datagram| datagram.bytes.to_vec()).collect(),
@@ -185,7 +185,7 @@ fn resume(stream: &Rc<Stream>, port: &Rc<Port>, state: UdpState, fd: OwnedFd) {
         began_ms: rt::now_ms().saturating_sub(state.age_ms),
         rates: state.rates,
         received: Cell::new(from_backend),
-        first_ms: Cell::new(state.first_ms),
+        first_ms: Cell::new(state.first_ms.map(|ms| u32::try_from(ms).unwrap_or(u32::MAX))),
         failed: state.failed,
     };
     rt::spawn(session::resume(Box::new(s), |s| relay.run(s, batch)));
