@@ -115,12 +115,15 @@ fn variables_maps_and_logs() {
     assert_eq!(lines.read("one.log"), format!("127.0.0.1 {} my name is Ada 200\n", lines.ports[0]));
 }
 
+/// As in nginx the log is told of no capture whose regex hasn't matched.
 #[test]
-fn a_variable_without_value_is_told_of() {
-    let conf = "map $line $x { ~(?<part>b) b; } server { listen 127.0.0.1:PORT0; reply \"<$part>\"; }";
+fn a_capture_without_value_is_empty() {
+    let conf = "map $line $x { ~(?<part>b) b; } server { listen 127.0.0.1:PORT0; reply \"<$part>$x<$part>\"; }";
     let lines = Lines::start("uninitialized", conf);
-    assert_eq!(ask(&mut lines.connect(0), "a\n"), "<>");
-    assert!(lines.read("error.log").contains("using uninitialized \"part\" variable, client: 127.0.0.1"));
+    for (line, answer) in [("a\n", "<><>"), ("b\n", "<>b<b>"), ("a\n", "<><>")] {
+        assert_eq!(ask(&mut lines.connect(0), line), answer, "{line}");
+    }
+    assert!(!lines.read("error.log").contains("[warn]"), "{}", lines.read("error.log"));
 }
 
 #[test]
