@@ -41,6 +41,19 @@ fn few_places(more: &str) -> Server {
     server
 }
 
+/// Waits until hardly any of a hundred connections is still to be accepted: who comes by another port may be accepted before
+/// them, and would be the one that has been silent for longest.
+fn wait_for_room(server: &mut Server, silent: &[Connection]) {
+    let is_gone = |connection: &Connection| {
+        let stream = connection.stream();
+        stream.set_nonblocking(true).expect("a socket");
+        let found = stream.peek(&mut [0]);
+        stream.set_nonblocking(false).expect("a socket");
+        found.is_ok_and(|bytes| bytes == 0)
+    };
+    server.wait(|_| silent.iter().filter(|connection| is_gone(connection)).count() >= 36, "room is made");
+}
+
 /// Whether five new clients are served while others hold their connections.
 fn serves(server: &Server, what: &str) {
     for n in 0..5 {
@@ -53,6 +66,7 @@ fn who_says_nothing_makes_room() {
     let mut server = few_places("upstream kept { server 127.0.0.1:1; }");
     for name in ["PORT", "TLS", "PROXY"] {
         let silent: Vec<Connection> = (0..100).map(|_| Connection::open(server.port_of(name))).collect();
+        wait_for_room(&mut server, &silent);
         serves(&server, name);
         drop(silent);
     }
@@ -64,6 +78,7 @@ fn who_says_nothing_makes_room() {
             connection
         })
         .collect();
+    wait_for_room(&mut server, &after_header);
     serves(&server, "after the PROXY protocol's header");
     drop(after_header);
     let log = server.read_until("error.log", "[warn]");
