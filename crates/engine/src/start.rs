@@ -133,9 +133,12 @@ fn run_master(program: &Program, cycle: Rc<Cycle>, command_line: &str) -> i32 {
     match master.run() {
         Outcome::Exit => 0,
         Outcome::Born(birth) => {
-            // What the master knew isn't needed by a worker, least of all the configuration before, of which it has a copy now.
+            // What the master knew isn't needed by a worker, least of all the configuration before, of which it has a copy.
+            let has_copy = master.is_changing();
             drop(master);
-            os::memory::trim();
+            if has_copy {
+                os::memory::trim();
+            }
             worker::run(*birth).code()
         }
     }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use crate::clock::{Clock, Source};
+use crate::connect::ConnectError;
 use crate::driver::sim::Sim;
 use crate::driver::{Backend, Event, Kind};
 use crate::listener::Mutex;
@@ -521,12 +522,12 @@ impl Core {
 
     /// Waits for the place of a connection that is to be made from here: a turn or a few, if somebody may leave one. An
     /// error, which is reported: all are in use.
-    pub(crate) async fn place(&self) -> io::Result<()> {
+    pub(crate) async fn place(&self) -> Result<(), ConnectError> {
         let mut waited = 0;
         while !self.make_room() {
             if !self.room_may_come(waited) {
                 report(Report::NotEnoughConnections(self.limit));
-                return Err(io::ErrorKind::QuotaExceeded.into());
+                return Err(ConnectError::Full);
             }
             waited += 1;
             crate::yield_now().await;

@@ -69,7 +69,7 @@ impl Stream {
     /// Connects, for `timeout_ms` at most.
     pub async fn connect(addr: &SockAddr, options: &ConnectOptions, timeout_ms: u64) -> Result<Stream, ConnectError> {
         let core = core::current();
-        core.place().await.map_err(|_| ConnectError::Full)?;
+        core.place().await?;
         if core.is_sim {
             let end = core.sim(|sim| sim.connect(addr, core.clock.now()));
             let stream = Stream::open_sim(end, 0);

@@ -96,7 +96,7 @@ impl UdpSocket {
     /// A socket that sends to this address and receives from there only. It counts as a connection.
     pub async fn connect(peer: &SockAddr, options: &ConnectOptions) -> Result<UdpSocket, ConnectError> {
         let core = core::current();
-        core.place().await.map_err(|_| ConnectError::Full)?;
+        core.place().await?;
         if core.is_sim {
             let any: IpAddr = match peer {
                 SockAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),

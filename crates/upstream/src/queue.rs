@@ -123,6 +123,7 @@ impl Choice {
             rt::timeout(pause.min(until_ms - now_ms), ticket.turn.wait()).await;
         }
     }
+
     /// Waits for one of the peers that haven't been asked; false at once if there are none.
     async fn wait_beside(&mut self, queue: &Queue, hints: &Hints<'_>, until_ms: u64) -> bool {
         let Some(_place) = queue.stand_by() else { return false };

@@ -191,16 +191,11 @@ impl<P: Proto> Check<P> for Limiter<P> {
     /// As [`hold_again`], where it isn't known what the session was counted for.
     fn again(&self, session: &mut P::Session) {
         let kind = kind(owner(P::tables().limit_conn.module()));
-        let mut leases = Leases::default();
+        let mut keys = Vec::new();
         for Limit { zone, .. } in &self.0.limits {
-            let Some(key) = limit::key_again::<P>(zone, session, kind) else { continue };
-            if let Ok(node) = take(zone.zone(), &key, u32::MAX) {
-                leases.0.push(Lease { zone: zone.zone().clone(), key, node });
-            }
+            keys.extend(limit::key_again::<P>(zone, session, kind).map(|key| (zone, key)));
         }
-        if !leases.0.is_empty() {
-            keep(session, Status::Passed, leases);
-        }
+        hold(session, keys);
     }
 }
 
@@ -220,11 +215,15 @@ pub fn held<S: Session>(session: &mut S) -> Pairs {
 /// there are more than may be: it is to keep others out.
 pub fn hold_again<P: Proto>(session: &mut P::Session, zones: &Zones, held: &Pairs) {
     let owner = owner(P::tables().limit_conn.module());
+    hold(session, held.iter().filter_map(|(name, key)| Some((zones.find(name, owner)?, key[..].into()))));
+}
+
+/// Counts a session under these keys, however many there are.
+fn hold<'z, S: Session>(session: &mut S, keys: impl IntoIterator<Item = (&'z Rc<SharedZone>, KeyValue)>) {
     let mut leases = Leases::default();
-    for (name, key) in held {
-        let Some(zone) = zones.find(name, owner) else { continue };
-        if let Ok(node) = take(zone.zone(), key, u32::MAX) {
-            leases.0.push(Lease { zone: zone.zone().clone(), key: key[..].into(), node });
+    for (zone, key) in keys {
+        if let Ok(node) = take(zone.zone(), &key, u32::MAX) {
+            leases.0.push(Lease { zone: zone.zone().clone(), key, node });
         }
     }
     if !leases.0.is_empty() {

@@ -109,6 +109,11 @@ impl Master<'_> {
         None
     }
 
+    /// Whether one generation takes the place of another at the moment.
+    pub(crate) fn is_changing(&self) -> bool {
+        self.change.is_some()
+    }
+
     /// The new generation is the only one from now on, if one has been started.
     pub(super) fn take_over(&mut self, outcome: Result<(), &str>) {
         let Some(Change { before, .. }) = self.change.take() else { return };

@@ -402,8 +402,7 @@ impl SubResponse {
     /// The same, but nobody takes the body: it ends with the head. The client's response doesn't wait for that; but if the
     /// connection is to be closed after it, that does, so that who asks next, and not sooner, finds what it has changed.
     pub fn detach_without_body(mut self, parent: &mut Request) {
-        let counted = (Apart::new(parent.http.clone()), Update::new(parent.http.clone()));
-        let running = (counted, Following::new(parent.family().clone()));
+        let running = (Apart::begin(parent.http.clone(), true), Following::new(parent.family().clone()));
         rt::spawn(async move {
             let _running = running;
             poll_fn(|cx| self.poll_head(cx)).await;
@@ -458,39 +457,40 @@ impl Drop for Following {
     }
 }
 
-/// Counts an update for which nobody waits, until it is dropped.
-struct Update(Rc<Http>);
-
-impl Update {
-    fn new(http: Rc<Http>) -> Update {
-        http.worker.updates.set(http.worker.updates.get() + 1);
-        Update(http)
-    }
-}
-
-impl Drop for Update {
-    fn drop(&mut self) {
-        self.0.worker.updates.set(self.0.worker.updates.get() - 1);
-    }
-}
-
 /// How many requests of a worker may go on without a client while further ones begin.
 pub const MAX_APART: usize = 4096;
 
 /// Counts what goes on without a client: a worker that quits waits for it.
-pub struct Apart(Rc<Http>);
+pub struct Apart {
+    http: Rc<Http>,
+    /// Whether it is an update for which nobody waits.
+    is_update: bool,
+}
 
 impl Apart {
     /// Until it is dropped.
     pub fn new(http: Rc<Http>) -> Apart {
-        http.worker.apart.set(http.worker.apart.get() + 1);
-        Apart(http)
+        Apart::begin(http, false)
+    }
+
+    fn begin(http: Rc<Http>, is_update: bool) -> Apart {
+        let apart = Apart { http, is_update };
+        apart.count(|count| count + 1);
+        apart
+    }
+
+    fn count(&self, change: fn(usize) -> usize) {
+        let worker = &self.http.worker;
+        worker.apart.set(change(worker.apart.get()));
+        if self.is_update {
+            worker.updates.set(change(worker.updates.get()));
+        }
     }
 }
 
 impl Drop for Apart {
     fn drop(&mut self) {
-        self.0.worker.apart.set(self.0.worker.apart.get() - 1);
+        self.count(|count| count - 1);
     }
 }
 
