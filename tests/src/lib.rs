@@ -3,6 +3,7 @@
 //!
 //! `TIDEGATE_BINARY` names the program to test (default: the newest build below `target`).
 //! `TIDEGATE_USE` puts `use METHOD;` into `events` blocks: the tests in `tests/event_loop` run once for each event method.
+//! `TIDEGATE_KEEP`, if it is there, leaves the tests' folders to be looked at.
 #![forbid(unsafe_code)]
 
 pub mod application;
