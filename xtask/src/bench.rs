@@ -5,7 +5,6 @@
 //! runs a loop that only receives and sends (`bench_floor.rs`): what the kernel takes.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -96,10 +95,8 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
         CASES.iter().for_each(|c| println!("{:16} {}", c.name, c.title));
         return Ok(());
     }
-    let folder = std::env::temp_dir().join(format!("tidegate-bench-{}", std::process::id()));
-    let outcome = measure_all(&options, &folder);
-    let _ = fs::remove_dir_all(&folder);
-    outcome
+    let folder = tools::folder("bench")?;
+    measure_all(&options, folder.path())
 }
 
 fn measure_all(options: &Options, folder: &Path) -> Outcome {
@@ -173,7 +170,6 @@ impl Bench {
         for (name, kind) in KEYS {
             measure::certificate(folder, name, kind)?;
         }
-        fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).map_err(|e| e.to_string())?;
         Ok(bench)
     }
 

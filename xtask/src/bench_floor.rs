@@ -245,7 +245,8 @@ mod tests {
     #[test]
     fn every_kind_answers() {
         let ports = free_ports(3).expect("ports");
-        let file = std::env::temp_dir().join(format!("tidegate-bare-loop-{}", std::process::id()));
+        let folder = crate::tools::folder("bare-loop").expect("a folder");
+        let file = folder.path().join("f");
         std::fs::write(&file, "f".repeat(1 << 20)).expect("written");
         for (port, what) in [(ports[0], "bytes".to_string()), (ports[1], format!("file:{}", file.display()))] {
             std::thread::spawn(move || run(&format!("{port},{what}")));
@@ -256,7 +257,6 @@ mod tests {
         assert!(ask(ports[0], 1100).ends_with(&"x".repeat(1024)));
         assert!(ask(ports[2], 1100).ends_with(&"x".repeat(1024)));
         assert!(ask(ports[1], 1 << 20).ends_with(&"f".repeat(1000)));
-        std::fs::remove_file(file).expect("removed");
     }
 
     #[test]

@@ -13,10 +13,8 @@ use crate::tools::{self, Outcome};
 
 /// Looks at every file below the folder; the totals stand in the first line.
 pub(crate) fn run(folder: &Path, list: bool) -> Outcome {
-    let work = std::env::temp_dir().join(format!("tidegate-compat-{}", std::process::id()));
-    let outcome = Tester::new(folder, &work).and_then(|tester| tester.all(list));
-    let _ = fs::remove_dir_all(&work);
-    outcome
+    let work = tools::folder("compat")?;
+    Tester::new(folder, work.path())?.all(list)
 }
 
 struct Tester {
@@ -54,7 +52,6 @@ impl Tester {
                 fs::set_permissions(&to, fs::Permissions::from_mode(0o644)).map_err(|e| failed(&to, e))?;
             }
         }
-        fs::create_dir_all(work).map_err(|e| failed(work, e))?;
         fs::copy(tools::server()?, &tester.server).map_err(|e| failed(&tester.server, e))?;
         Ok(tester)
     }

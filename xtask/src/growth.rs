@@ -5,7 +5,6 @@
 //! processor's caches counts. A figure is the least of some rounds. The two programs take turns at each size: both at a
 //! time would need twice the descriptors.
 
-use std::fs;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -126,10 +125,8 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
         return Err("--write needs all axes".to_string());
     }
     tools::find("taskset").ok_or("taskset isn't installed")?;
-    let folder = std::env::temp_dir().join(format!("tidegate-growth-{}", std::process::id()));
-    let outcome = Growth::new(&options, &folder).and_then(|growth| growth.all(&options));
-    let _ = fs::remove_dir_all(&folder);
-    outcome
+    let folder = tools::folder("growth")?;
+    Growth::new(&options, folder.path())?.all(&options)
 }
 
 struct Growth {
@@ -150,7 +147,6 @@ impl Growth {
     fn new(options: &Options, folder: &Path) -> Outcome<Growth> {
         let most = Axis::Connections.sizes().iter().max().unwrap_or(&0);
         let files = measure::allow_files(most + FILES)?;
-        fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
         Ok(Growth {
             ours: options.value("--server").map_or_else(tools::server, |path| Ok(PathBuf::from(path)))?,
             nginx: options.value("--nginx").map(PathBuf::from).or_else(|| tools::find("nginx")),

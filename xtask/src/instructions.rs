@@ -132,10 +132,14 @@ fn count_again(ours: &Path, chosen: &[usize], found: &mut [Figures], known: &[Op
 
 /// Counts the chosen cases with one server; another one, which isn't measured, is the backend.
 fn count(binary: &Path, backend: &Path, chosen: &[usize]) -> Outcome<Vec<Figures>> {
-    let folder = std::env::temp_dir().join(format!("tidegate-instructions-{}", std::process::id()));
-    let counted = count_in(&folder, binary, backend, chosen);
-    let _ = fs::remove_dir_all(&folder);
-    counted
+    let folder = tools::folder("instructions")?;
+    let folder = folder.path();
+    let (backend_port, ports) = prepare(folder, &CASES)?;
+    let _backend = Server::start(folder, "backend", &[], backend, backend_port)?;
+    let first = *ports.first().ok_or("no ports")?;
+    let server = Server::start(folder, "measured", &valgrind(folder), binary, first)?;
+    let mut counter = Counter { server: &server, folder, dumps: 0 };
+    chosen.iter().map(|at| counter.case(CASES[*at], ports[*at])).collect()
 }
 
 /// Writes into a folder what the servers `measured` and `backend` need; the backend's port, and those of the cases.
@@ -149,15 +153,6 @@ pub(crate) fn prepare(folder: &Path, cases: &[Case]) -> Outcome<(u16, Vec<u16>)>
     tools::write(&folder.join("backend.conf"), &instructions_cases::backend(backend))?;
     tools::write(&folder.join("measured.conf"), &instructions_cases::configuration(cases, &ports, backend))?;
     Ok((backend, ports))
-}
-
-fn count_in(folder: &Path, binary: &Path, backend: &Path, chosen: &[usize]) -> Outcome<Vec<Figures>> {
-    let (backend_port, ports) = prepare(folder, &CASES)?;
-    let _backend = Server::start(folder, "backend", &[], backend, backend_port)?;
-    let first = *ports.first().ok_or("no ports")?;
-    let server = Server::start(folder, "measured", &valgrind(folder), binary, first)?;
-    let mut counter = Counter { server: &server, folder, dumps: 0 };
-    chosen.iter().map(|at| counter.case(CASES[*at], ports[*at])).collect()
 }
 
 fn valgrind(folder: &Path) -> Vec<String> {

@@ -62,10 +62,9 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
         print!("{HELP}");
         return Err("which checkout?".to_string());
     };
-    let work = std::env::temp_dir().join(format!("tidegate-nginx-tests-{}", std::process::id()));
-    let outcome = prepare(&options, &folder, &work).and_then(|runner| whole(&options, &runner, names));
-    let _ = fs::remove_dir_all(&work);
-    outcome
+    let work = tools::folder("nginx-tests")?;
+    let runner = prepare(&options, &folder, work.path())?;
+    whole(&options, &runner, names)
 }
 
 /// The folder of the checkout, and the arguments that are left.
@@ -83,8 +82,6 @@ fn prepare(options: &Options, folder: &Path, work: &Path) -> Outcome<Runner> {
     }
     let root = rustix::process::geteuid().is_root();
     let isolated = root && probe();
-    let _ = fs::create_dir_all(work);
-    let _ = fs::set_permissions(work, fs::Permissions::from_mode(0o755));
     // Under the name nginx the server answers as nginx; a copy, because the tests' user may not enter our folder.
     let binary = work.join("bin/nginx");
     tools::write(&binary, "")?;

@@ -1,8 +1,12 @@
 //! What the tasks share: where things are, how other programs are run.
 
 use std::ffi::OsStr;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+
+use tempfile::TempDir;
 
 /// What a task ends with: nothing, or a sentence about what went wrong.
 pub(crate) type Outcome<T = ()> = Result<T, String>;
@@ -47,6 +51,14 @@ pub(crate) fn build_with(arguments: &[&str], environment: &[(&str, &str)]) -> Ou
 fn executable(said: &str) -> Option<PathBuf> {
     let path = said.lines().rev().find_map(|line| line.split_once("\"executable\":\"")?.1.split('"').next())?;
     Some(PathBuf::from(path))
+}
+
+/// A new folder for the files of a task, which everybody may read: servers that it starts run as other users. It goes when
+/// it is dropped.
+pub(crate) fn folder(task: &str) -> Outcome<TempDir> {
+    let made = TempDir::with_prefix(format!("tidegate-{task}-")).map_err(|e| format!("a folder for {task}: {e}"))?;
+    std::fs::set_permissions(made.path(), Permissions::from_mode(0o755)).map_err(|e| e.to_string())?;
+    Ok(made)
 }
 
 /// A cargo command in the workspace.
@@ -197,6 +209,16 @@ mod tests {
         assert_eq!(executable("{\"executable\":null}"), None);
         let built = target().unwrap();
         assert!(std::env::current_exe().unwrap().starts_with(built));
+    }
+
+    #[test]
+    fn folders() {
+        let (one, other) = (folder("x").unwrap(), folder("x").unwrap());
+        assert_ne!(one.path(), other.path());
+        assert_eq!(std::fs::metadata(one.path()).unwrap().permissions().mode() & 0o777, 0o755);
+        let path = one.path().to_path_buf();
+        drop(one);
+        assert!(!path.exists() && other.path().exists());
     }
 
     #[test]

@@ -21,13 +21,8 @@ const EXPOSURE: &str = "50";
 
 /// Runs the checks. What needs a program that isn't installed is left out, and said.
 pub(crate) fn run() -> Outcome {
-    let folder = std::env::temp_dir().join(format!("tidegate-packaging-{}", std::process::id()));
-    let checked = run_in(&folder);
-    let _ = fs::remove_dir_all(&folder);
-    checked
-}
-
-fn run_in(folder: &Path) -> Outcome {
+    let folder = tools::folder("packaging")?;
+    let folder = folder.path();
     for script in SCRIPTS {
         with(&["sh", "-n"], &tools::root().join(script))?;
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::instructions::{self, Server};
 use crate::instructions_cases::{CASES, Case, OTHERS};
 use crate::instructions_client::Client;
-use crate::tools::Outcome;
+use crate::tools::{self, Outcome};
 
 /// How often the requests of each case are sent that are counted there in a round.
 const ROUNDS: usize = 5;
@@ -14,13 +14,8 @@ const ROUNDS: usize = 5;
 /// Runs a program until it has answered them all, with these variables (`NAME=value`), and lets it end by itself: then it
 /// writes what it has counted. The backend is a program that isn't trained, or whose counts are thrown away.
 pub(crate) fn run(program: &Path, backend: &Path, environment: &[String]) -> Outcome {
-    let folder = std::env::temp_dir().join(format!("tidegate-training-{}", std::process::id()));
-    let trained = run_in(&folder, program, backend, environment);
-    let _ = std::fs::remove_dir_all(&folder);
-    trained
-}
-
-fn run_in(folder: &Path, program: &Path, backend: &Path, environment: &[String]) -> Outcome {
+    let folder = tools::folder("training")?;
+    let folder = folder.path();
     let cases: Vec<Case> = CASES.iter().chain(&OTHERS).copied().collect();
     let (backend_port, ports) = instructions::prepare(folder, &cases)?;
     let nowhere = ["env".to_string(), "LLVM_PROFILE_FILE=/dev/null".to_string()];
