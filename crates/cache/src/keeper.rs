@@ -314,48 +314,48 @@ mod tests {
 
     #[test]
     fn sizes_are_kept_in_portions() {
-        let (cache, folder) = testing::cache("sizes", |settings| settings.max_size = Some(35_000));
+        let (cache, folder) = testing::cache(|settings| settings.max_size = Some(35_000));
         for n in 1..=5 {
             store(&cache, n, 0);
         }
         cache.keys.set_loaded();
-        assert_eq!((files(&folder.0), manage(&cache, now())), (5, 7), "two at a time, then a pause");
-        assert_eq!(files(&folder.0), 3);
+        assert_eq!((files(folder.path()), manage(&cache, now())), (5, 7), "two at a time, then a pause");
+        assert_eq!(files(folder.path()), 3);
         manage(&cache, now());
-        assert_eq!((files(&folder.0), cache.keys.sums().count), (1, 1));
+        assert_eq!((files(folder.path()), cache.keys.sums().count), (1, 1));
         manage(&cache, now());
-        assert_eq!((files(&folder.0), cache.keys.sums().size), (0, 0), "the last one is too large too");
+        assert_eq!((files(folder.path()), cache.keys.sums().size), (0, 0), "the last one is too large too");
     }
 
     #[test]
     fn what_is_unused_goes() {
-        let (cache, folder) = testing::cache("unused", |_| {});
+        let (cache, folder) = testing::cache(|_| {});
         store(&cache, 1, 0);
         let before = manage(&cache, now());
-        assert!((1000..=IDLE_MS).contains(&before) && files(&folder.0) == 1);
+        assert!((1000..=IDLE_MS).contains(&before) && files(folder.path()) == 1);
         let later = Now { secs: now().secs + 61, ..now() };
         manage(&cache, later);
-        assert_eq!((files(&folder.0), cache.keys.sums().count), (0, 0));
+        assert_eq!((files(folder.path()), cache.keys.sums().count), (0, 0));
     }
 
     #[test]
     fn the_disk_is_kept_free() {
-        let (cache, folder) = testing::cache("free", |settings| settings.min_free = u64::MAX);
+        let (cache, folder) = testing::cache(|settings| settings.min_free = u64::MAX);
         store(&cache, 1, 0);
         manage(&cache, now());
-        assert_eq!(files(&folder.0), 0);
+        assert_eq!(files(folder.path()), 0);
     }
 
     #[test]
     fn the_loader_finds_files_and_nothing_else() {
-        let (cache, folder) = testing::cache("loader", |_| {});
+        let (cache, folder) = testing::cache(|_| {});
         let keys: Vec<Key> = (1..=5).map(|n| store(&cache, n, 0)).collect();
         let size = cache.keys.sums().size;
         assert!(keys.iter().all(|key| cache.keys.remove(key)));
         for name in ["0000000001", "0000000002", "other", "d41d8cd98f00b204e9800998ecf8427e"] {
-            fs::write(folder.0.join(name), "").expect("written");
+            fs::write(folder.path().join(name), "").expect("written");
         }
-        let old = fs::File::options().write(true).open(folder.0.join("0000000001")).expect("opened");
+        let old = fs::File::options().write(true).open(folder.path().join("0000000001")).expect("opened");
         old.set_modified(SystemTime::now() - 2 * ABANDONED).expect("set");
         let mut walk = Walk::new(&cache);
         let mut portions = 1;
@@ -365,13 +365,13 @@ mod tests {
         }
         assert!(portions >= 3, "two files at a time");
         assert_eq!((cache.keys.sums().count, cache.keys.sums().size), (5, size));
-        assert!(cache.keys.is_loaded() && !folder.0.join("0000000001").exists());
-        assert!(folder.0.join("0000000002").exists() && folder.0.join("other").exists());
+        assert!(cache.keys.is_loaded() && !folder.path().join("0000000001").exists());
+        assert!(folder.path().join("0000000002").exists() && folder.path().join("other").exists());
     }
 
     #[test]
     fn as_many_files_stay_as_the_zone_has_room_for() {
-        let (cache, folder) = testing::cache("many", |settings| settings.loader.files = 100);
+        let (cache, folder) = testing::cache(|settings| settings.loader.files = 100);
         let keys: Vec<Key> = (0..2000).map(|n| write(&cache, n, 0, 0).0).collect();
         let (mut walk, mut portions) = (Walk::new(&cache), 1);
         while !load(&cache, &mut walk) {
@@ -380,7 +380,7 @@ mod tests {
         assert_eq!(portions, 21, "a hundred files each");
         let count = cache.keys.sums().count;
         assert!((300..1000).contains(&count), "{count} in 64 KiB");
-        assert_eq!(files(&folder.0), count, "nobody would ever remove the others");
+        assert_eq!(files(folder.path()), count, "nobody would ever remove the others");
         let known = keys.iter().filter(|key| cache.path(key).exists());
         assert_eq!(known.filter(|key| cache.keys.remove(key)).count(), count);
         assert_eq!(cache.keys.sums().size, 0);
@@ -388,7 +388,7 @@ mod tests {
 
     #[test]
     fn a_zone_that_was_emptied_is_filled_again() {
-        let (cache, _folder) = testing::cache("emptied", |_| {});
+        let (cache, _folder) = testing::cache(|_| {});
         let key = store(&cache, 1, 0);
         cache.keys.set_loaded();
         let keeper = Keeper::new(vec![Rc::new(cache)]);
@@ -409,7 +409,7 @@ mod tests {
 
     #[test]
     fn the_purger_removes_what_wildcards_name() {
-        let (cache, folder) = testing::cache("purger", |settings| settings.purger = Some(testing::PORTIONS));
+        let (cache, folder) = testing::cache(|settings| settings.purger = Some(testing::PORTIONS));
         let old: Vec<Key> = (1..=3).map(|n| store(&cache, n, 100)).collect();
         store(&cache, 4, 300);
         let wildcard = Wildcard { prefix: b"/x/".to_vec(), before_ns: 200 };
@@ -418,7 +418,7 @@ mod tests {
         while !cache.keys.wildcards().is_empty() {
             purge(&cache, &state);
         }
-        assert_eq!(files(&folder.0), 1);
+        assert_eq!(files(folder.path()), 1);
         assert!(old.iter().all(|key| !cache.keys.remove(key)));
     }
 }

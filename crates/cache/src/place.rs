@@ -144,6 +144,7 @@ pub(crate) mod testing {
 
     use conf::{Env, Loader, Registry, Sources, Word};
     use engine::cycle::zones;
+    use tempfile::TempDir;
 
     use super::*;
 
@@ -160,12 +161,10 @@ pub(crate) mod testing {
     pub(crate) const PORTIONS: Portions = Portions { files: 2, sleep_ms: 7, threshold_ms: 10_000 };
 
     /// A cache in a folder of its own.
-    pub(crate) fn cache(name: &str, change: impl FnOnce(&mut Settings)) -> (Cache, Folder) {
-        let folder = Folder(std::env::temp_dir().join(format!("tidegate-cache-{name}-{}", std::process::id())));
-        let _ = fs::remove_dir_all(&folder.0);
-        fs::create_dir_all(&folder.0).expect("made");
+    pub(crate) fn cache(change: impl FnOnce(&mut Settings)) -> (Cache, TempDir) {
+        let folder = TempDir::with_prefix("tidegate-cache-").expect("made");
         let mut settings = Settings {
-            path: folder.0.clone(),
+            path: folder.path().to_path_buf(),
             levels: vec![1, 2],
             own_temp: true,
             inactive: 60,
@@ -178,14 +177,6 @@ pub(crate) mod testing {
         change(&mut settings);
         (Cache::new(zone(65536), settings), folder)
     }
-
-    pub(crate) struct Folder(pub(crate) PathBuf);
-
-    impl Drop for Folder {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
-        }
-    }
 }
 
 #[cfg(test)]
@@ -197,7 +188,7 @@ mod tests {
 
     #[test]
     fn a_file_is_whole_or_damaged() {
-        let (cache, _folder) = testing::cache("whole", |_| {});
+        let (cache, _folder) = testing::cache(|_| {});
         for key_len in [10, 5000] {
             let entry = Entry { key: Bytes::from(vec![b'k'; key_len]), body_len: 3, ..Entry::default() };
             let head = entry.encode(Room::Short).expect("short enough");

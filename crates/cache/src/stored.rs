@@ -74,7 +74,8 @@ mod tests {
 
     #[test]
     fn short_contents_are_read_once() {
-        let path = std::env::temp_dir().join(format!("tidegate-stored-{}", std::process::id()));
+        let folder = tempfile::TempDir::with_prefix("tidegate-stored-").expect("a folder");
+        let path = folder.path().join("f");
         for (body_len, in_memory) in [(0, true), (10, true), (SHARED - 20, true), (SHARED - 19, false)] {
             std::fs::write(&path, vec![b'x'; 20 + body_len as usize]).expect("written");
             let stored = Rc::new(Stored {
@@ -88,6 +89,5 @@ mod tests {
             assert_eq!(matches!(shared.contents, Contents::Memory(_)), in_memory, "{body_len}");
             assert_eq!(shared.body().len(), body_len);
         }
-        std::fs::remove_file(&path).expect("removed");
     }
 }

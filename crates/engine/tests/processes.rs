@@ -10,31 +10,31 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use tempfile::TempDir;
+
 struct Server {
-    folder: PathBuf,
+    folder: TempDir,
     port: u16,
     child: Child,
 }
 
 impl Server {
     /// Starts the program with this configuration and waits for its pid file.
-    fn start(name: &str, conf: &str) -> Server {
-        let folder = std::env::temp_dir().join(format!("tidegate-processes-{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&folder);
-        fs::create_dir_all(&folder).expect("a folder");
-        fs::set_permissions(&folder, std::os::unix::fs::PermissionsExt::from_mode(0o777)).expect("permissions");
+    fn start(conf: &str) -> Server {
+        let folder = TempDir::with_prefix("tidegate-processes-").expect("a folder");
+        fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).expect("permissions");
         let port = free_port();
-        let server = Server { port, child: spawn(&folder, conf, port, &[]), folder };
+        let server = Server { port, child: spawn(folder.path(), conf, port, &[]), folder };
         wait_for("the pid file", || server.path("nginx.pid").exists());
         server
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.folder.join(name)
+        self.folder.path().join(name)
     }
 
     fn write_conf(&self, conf: &str) {
-        write_conf(&self.folder, conf, self.port);
+        write_conf(self.folder.path(), conf, self.port);
     }
 
     fn log(&self) -> String {
@@ -84,8 +84,9 @@ impl Drop for Server {
             kill(self.child.id(), "TERM");
             let _ = self.child.wait();
         }
-        if !std::thread::panicking() {
-            let _ = fs::remove_dir_all(&self.folder);
+        // The folder goes, but what happened is told.
+        if std::thread::panicking() {
+            eprintln!("{}", self.log());
         }
     }
 }
@@ -144,7 +145,7 @@ const TWO: &str = "worker_processes 2; events {} echo_listen 127.0.0.1:PORT;";
 
 #[test]
 fn serves_and_quits() {
-    let server = Server::start("serves", ONE);
+    let server = Server::start(ONE);
     let (mut reader, worker) = server.connect();
     assert_ne!(worker, server.child.id());
     // A terminal's window changes.
@@ -168,7 +169,7 @@ fn serves_and_quits() {
 
 #[test]
 fn a_single_process() {
-    let server = Server::start("single", &format!("master_process off; {ONE}"));
+    let server = Server::start(&format!("master_process off; {ONE}"));
     let (mut reader, process) = server.connect();
     assert_eq!(process, server.child.id());
     assert_eq!(echo(&mut reader, "hello\n"), "hello\n");
@@ -185,7 +186,7 @@ fn a_single_process() {
 fn every_method() {
     for method in ["epoll", "poll", "select", "io_uring"] {
         let conf = format!("events {{ use {method}; }} echo_listen 127.0.0.1:PORT;");
-        let server = Server::start(method, &conf);
+        let server = Server::start(&conf);
         wait_for("the worker", || server.log().contains("cannot be respawned") || server.accepts());
         if server.log().contains("event method failed") {
             // io_uring is often forbidden; the others work everywhere.
@@ -201,7 +202,7 @@ fn every_method() {
 
 #[test]
 fn reload_replaces_workers_and_keeps_sockets() {
-    let server = Server::start("reload", TWO);
+    let server = Server::start(TWO);
     let (mut old, old_worker) = server.connect();
     assert_eq!(echo(&mut old, "x\n"), "x\n");
     server.signal("HUP");
@@ -214,7 +215,7 @@ fn reload_replaces_workers_and_keeps_sockets() {
 
 #[test]
 fn while_it_quits_connections_are_refused() {
-    let server = Server::start("refuses", ONE);
+    let server = Server::start(ONE);
     let mut busy = server.connect().0;
     // A connection that is being served, not idle: it sends and doesn't read.
     let writer = busy.get_ref().try_clone().expect("a copy");
@@ -235,7 +236,7 @@ fn while_it_quits_connections_are_refused() {
 
 #[test]
 fn a_bad_configuration_changes_nothing() {
-    let server = Server::start("bad", ONE);
+    let server = Server::start(ONE);
     let (_, worker) = server.connect();
     server.write_conf("events {} foo;");
     server.signal("HUP");
@@ -246,7 +247,7 @@ fn a_bad_configuration_changes_nothing() {
 
 #[test]
 fn a_crashed_worker_is_replaced() {
-    let server = Server::start("crash", ONE);
+    let server = Server::start(ONE);
     let (_, worker) = server.connect();
     kill(worker, "KILL");
     server.wait_for_log(&format!("worker process {worker} exited on signal 9"));
@@ -255,7 +256,7 @@ fn a_crashed_worker_is_replaced() {
 
 #[test]
 fn a_reload_waits_for_workers_that_die_at_their_start() {
-    let server = Server::start("early", ONE);
+    let server = Server::start(ONE);
     let (_, old) = server.connect();
     let file = begin_deadly_reload(&server);
     fs::remove_file(file).expect("removes");
@@ -278,7 +279,7 @@ fn begin_deadly_reload(server: &Server) -> PathBuf {
 
 #[test]
 fn a_reload_whose_workers_keep_dying_is_given_up() {
-    let server = Server::start("vain", &format!("{ONE} echo_cache on;"));
+    let server = Server::start(&format!("{ONE} echo_cache on;"));
     server.wait_for_log("loaded by ");
     let (mut reader, old) = server.connect();
     begin_deadly_reload(&server);
@@ -300,7 +301,7 @@ fn a_reload_whose_workers_keep_dying_is_given_up() {
 /// What other processes die of says nothing of workers that take long to start.
 #[test]
 fn a_reload_is_not_given_up_while_workers_start() {
-    let server = Server::start("slow", ONE);
+    let server = Server::start(ONE);
     let (_, old) = server.connect();
     let file = server.path("stops");
     fs::write(&file, "").expect("writes");
@@ -320,7 +321,7 @@ fn a_reload_is_not_given_up_while_workers_start() {
 
 #[test]
 fn a_quit_ends_a_reload() {
-    let server = Server::start("quit", ONE);
+    let server = Server::start(ONE);
     let (_, old) = server.connect();
     begin_deadly_reload(&server);
     server.signal("QUIT");
@@ -333,7 +334,7 @@ fn a_quit_ends_a_reload() {
 
 #[test]
 fn an_upgrade_begins_after_a_reload() {
-    let server = Server::start("after", ONE);
+    let server = Server::start(ONE);
     wait_for("the worker", || server.accepts());
     let file = begin_deadly_reload(&server);
     server.signal("USR2");
@@ -350,7 +351,7 @@ fn an_upgrade_begins_after_a_reload() {
 
 #[test]
 fn a_panic_costs_one_connection() {
-    let server = Server::start("panic", ONE);
+    let server = Server::start(ONE);
     let (mut other, worker) = server.connect();
     let (mut reader, _) = server.connect();
     let _ = reader.get_mut().write_all(b"panic\n");
@@ -363,7 +364,7 @@ fn a_panic_costs_one_connection() {
 
 #[test]
 fn logs_are_reopened() {
-    let server = Server::start("reopen", ONE);
+    let server = Server::start(ONE);
     let _ = server.connect();
     fs::rename(server.path("error.log"), server.path("old.log")).expect("renames");
     server.signal("USR1");
@@ -376,7 +377,7 @@ fn logs_are_reopened() {
 #[test]
 fn one_socket_for_each_worker() {
     let conf = "worker_processes 2; events {} echo_listen 127.0.0.1:PORT reuseport;";
-    let server = Server::start("reuseport", conf);
+    let server = Server::start(conf);
     let mut workers: Vec<u32> = (0..40).map(|_| server.connect().1).collect();
     workers.sort_unstable();
     workers.dedup();
@@ -386,7 +387,7 @@ fn one_socket_for_each_worker() {
 #[test]
 fn accept_mutex() {
     let conf = "worker_processes 2; events { accept_mutex on; } echo_listen 127.0.0.1:PORT;";
-    let server = Server::start("mutex", conf);
+    let server = Server::start(conf);
     for _ in 0..20 {
         let (mut reader, _) = server.connect();
         assert_eq!(echo(&mut reader, "m\n"), "m\n");
@@ -396,22 +397,20 @@ fn accept_mutex() {
 #[test]
 fn an_address_in_use() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("binds");
-    let folder = std::env::temp_dir().join(format!("tidegate-processes-taken-{}", std::process::id()));
-    fs::create_dir_all(&folder).expect("a folder");
+    let folder = TempDir::with_prefix("tidegate-processes-").expect("a folder");
     let port = taken.local_addr().expect("an address").port();
-    let output = spawn(&folder, ONE, port, &["test"]).wait_with_output().expect("ends");
+    let output = spawn(folder.path(), ONE, port, &["test"]).wait_with_output().expect("ends");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let output = spawn(&folder, ONE, port, &[]).wait_with_output().expect("ends");
+    let output = spawn(folder.path(), ONE, port, &[]).wait_with_output().expect("ends");
     let text = String::from_utf8_lossy(&output.stderr);
     let message = format!("[emerg] bind() to 127.0.0.1:{port} failed (98: Address already in use)");
     assert_eq!(text.matches(&message).count(), 5, "{text}");
     assert!(text.ends_with("[emerg] still could not bind()\n") && output.status.code() == Some(1), "{text}");
-    let _ = fs::remove_dir_all(&folder);
 }
 
 #[test]
 fn stop_does_not_wait() {
-    let server = Server::start("stop", TWO);
+    let server = Server::start(TWO);
     let _reader = server.connect();
     let start = Instant::now();
     server.signal("TERM");
@@ -432,7 +431,7 @@ fn title(pid: u32) -> String {
 #[test]
 fn cache_processes() {
     let conf = "events {} echo_listen 127.0.0.1:PORT; echo_cache on;";
-    let server = Server::start("cache", conf);
+    let server = Server::start(conf);
     server.wait_for_log("managed by ");
     let manager = last(&server.log(), "managed by ").expect("a manager");
     assert!(title(manager).ends_with(": cache manager process"), "{}", title(manager));
@@ -547,7 +546,7 @@ fn datagrams_survive_reloads() {
                 let conf = format!(
                     "worker_processes 2; events {{ use {method}; }} echo_listen 127.0.0.1:PORT udp {reuseport};"
                 );
-                let server = Server::start(&format!("datagrams-{method}{reuseport}{clients}"), &conf);
+                let server = Server::start(&conf);
                 if server.log().contains("event method isn't available") {
                     assert_eq!(method, "io_uring", "{}", server.log());
                     continue;
@@ -567,7 +566,7 @@ fn datagrams_survive_reloads() {
 #[test]
 fn datagrams_survive_a_change_of_address() {
     let conf = |address: &str| format!("worker_processes 2; events {{}} echo_listen {address}:PORT udp;");
-    let server = Server::start("datagrams-address", &conf("127.0.0.1"));
+    let server = Server::start(&conf("127.0.0.1"));
     for (clients, window) in [(1, 1), (4, 20)] {
         let asking = Asking::start(server.port, clients, window);
         for address in ["0.0.0.0", "127.0.0.1", "0.0.0.0", "127.0.0.1"] {
@@ -586,7 +585,7 @@ fn datagrams_survive_a_change_of_address() {
 
 #[test]
 fn who_sends_where_nobody_listens_any_more_is_refused() {
-    let server = Server::start("datagrams-gone", "events {} echo_listen 127.0.0.1:PORT udp;");
+    let server = Server::start("events {} echo_listen 127.0.0.1:PORT udp;");
     Asking::start(server.port, 1, 1).end();
     server.write_conf("events {}");
     server.signal("HUP");
@@ -610,7 +609,7 @@ fn who_sends_where_nobody_listens_any_more_is_refused() {
 #[test]
 fn datagrams_of_a_single_process_survive_reloads() {
     let conf = "master_process off; events {} echo_listen 127.0.0.1:PORT udp; echo_listen 127.0.0.1:PORT;";
-    let server = Server::start("datagrams-single", conf);
+    let server = Server::start(conf);
     let asking = Asking::start(server.port, 2, 5);
     for round in 1..=4 {
         server.signal("HUP");
@@ -634,7 +633,7 @@ impl Drop for Ends {
 #[test]
 fn datagrams_survive_an_upgrade() {
     let conf = "worker_processes 2; events {} echo_listen 127.0.0.1:PORT udp; echo_listen 127.0.0.1:PORT;";
-    let server = Server::start("datagrams-upgrade", conf);
+    let server = Server::start(conf);
     let port = server.port;
     let asking = Asking::start(port, 4, 10);
     wait_for("the workers", || server.accepts());

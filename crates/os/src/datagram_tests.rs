@@ -120,8 +120,8 @@ fn pieces_are_cut_to_what_the_kernel_takes() {
 
 #[test]
 fn a_full_queue_stops_in_the_middle() {
-    let folder = std::env::temp_dir().join(format!("tidegate-datagram-{}", std::process::id()));
-    let addr = SockAddr::unix(folder.as_os_str().as_encoded_bytes()).expect("an address");
+    let folder = tempfile::TempDir::with_prefix("tidegate-datagram-").expect("a folder");
+    let addr = SockAddr::unix(folder.path().join("s").as_os_str().as_encoded_bytes()).expect("an address");
     let server = listen(&addr, &ListenOptions { kind: Kind::Datagram, ..ListenOptions::default() }).expect("bound");
     let client = socket(&addr, Kind::Datagram).expect("a socket");
     connect(client.as_raw_fd(), &addr).expect("connected");
@@ -151,7 +151,6 @@ fn a_full_queue_stops_in_the_middle() {
     }
     assert_eq!(batch.recv(server.as_raw_fd(), BATCH).expect("received"), 2);
     assert!(batch.received().map(|received| received.bytes).eq([b"x"]));
-    std::fs::remove_file(&folder).expect("removed");
 }
 
 #[test]

@@ -137,10 +137,10 @@ mod tests {
 
     #[test]
     fn opens_relative_and_refuses_links() {
-        let dir = std::env::temp_dir().join(format!("tidegate-file-{}", std::process::id()));
-        std::fs::create_dir_all(&dir).expect("create");
+        let dir = tempfile::TempDir::with_prefix("tidegate-file-").expect("create");
+        let dir = dir.path();
         std::fs::write(dir.join("a"), "x").expect("write");
-        let _ = std::os::unix::fs::symlink("a", dir.join("l"));
+        std::os::unix::fs::symlink("a", dir.join("l")).expect("link");
         let path = dir.as_os_str().as_encoded_bytes();
         let handle = openat(None, path, Open { directory: true, ..Open::default() }).expect("open");
         let at = Some(std::os::fd::AsFd::as_fd(&handle));
@@ -148,6 +148,5 @@ mod tests {
         assert!(openat(at, b"l", Open::default()).is_ok());
         assert!(openat(at, b"l", Open { no_follow: true, ..Open::default() }).is_err());
         assert!(openat(at, b"a\0b", Open::default()).is_err());
-        std::fs::remove_dir_all(&dir).expect("remove");
     }
 }

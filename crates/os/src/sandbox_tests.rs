@@ -9,10 +9,10 @@ fn files_go_out_of_reach() {
     if !has_landlock() {
         return;
     }
-    let folder = std::env::temp_dir().join(format!("tidegate-sandbox-{}", std::process::id()));
-    let inside = |name: &str| folder.join(name);
+    let folder = tempfile::TempDir::with_prefix("tidegate-sandbox-").expect("a folder");
+    let inside = |name: &str| folder.path().join(name);
     for name in ["read", "write", "change", "other"] {
-        std::fs::create_dir_all(inside(name)).expect("a folder");
+        std::fs::create_dir(inside(name)).expect("a folder");
         std::fs::write(inside(name).join("f"), "x").expect("a file");
     }
     tests_fork(|| {
@@ -32,7 +32,6 @@ fn files_go_out_of_reach() {
         assert!(std::fs::remove_file(inside("change").join("new")).is_ok());
         assert!(std::fs::read_dir("/").is_err());
     });
-    std::fs::remove_dir_all(folder).expect("removed");
 }
 
 /// Runs `f` below the filter.

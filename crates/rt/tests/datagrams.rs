@@ -238,22 +238,21 @@ fn one_by_one_and_many() {
 }
 
 /// A unix socket and one connected to it: the only ones that make senders wait.
-fn unix_pair(name: &str) -> (UdpSocket, Rc<UdpSocket>, SockAddr) {
-    let path = std::env::temp_dir().join(format!("tidegate-rt-{name}-{}", std::process::id()));
-    let _ = std::fs::remove_file(&path);
+fn unix_pair() -> (UdpSocket, Rc<UdpSocket>, SockAddr) {
+    let folder = tempfile::TempDir::with_prefix("tidegate-rt-").expect("a folder");
+    let path = folder.path().join("s");
     let addr = SockAddr::unix(path.as_os_str().as_encoded_bytes()).expect("an address");
     let server = UdpSocket::new(bound(&addr), UdpOptions::default()).expect("a socket");
     let fd = os::socket::socket(&addr, Kind::Datagram).expect("a socket");
     os::socket::connect(os::AsRawFd::as_raw_fd(&fd), &addr).expect("connected");
     let client = UdpSocket::new(fd, UdpOptions::default()).expect("a socket");
-    std::fs::remove_file(&path).expect("removed");
     (server, Rc::new(client), addr)
 }
 
 #[test]
 fn senders_wait_for_room() {
     each_real(async || {
-        let (server, client, _) = unix_pair("room");
+        let (server, client, _) = unix_pair();
         let done = Rc::new(Cell::new(0));
         for sender in 0..5u8 {
             let (client, done) = (client.clone(), done.clone());
@@ -298,7 +297,7 @@ fn senders_wait_for_room() {
 #[test]
 fn both_directions_wait_at_once() {
     each_real(async || {
-        let (server, client, _) = unix_pair("both");
+        let (server, client, _) = unix_pair();
         // The client has no name, so nothing comes back, but it waits for it all the time.
         let reader = client.clone();
         spawn(async move { drop(reader.recv(&mut Vec::new()).await) });

@@ -111,7 +111,8 @@ fn sends_more_than_fits() {
 
 #[test]
 fn sends_files_between_bytes() {
-    let path = std::env::temp_dir().join(format!("tidegate-rt-{}", std::process::id()));
+    let folder = tempfile::TempDir::with_prefix("tidegate-rt-").expect("a folder");
+    let path = folder.path().join("f");
     let bytes: Vec<u8> = (0..5_000_000).map(|i| (i % 253) as u8).collect();
     std::fs::write(&path, &bytes).expect("write");
     each(async || {
@@ -136,7 +137,6 @@ fn sends_files_between_bytes() {
         assert_eq!((&got[..4], &got[4_000_004..4_000_008]), (&b"head"[..], &b"tail"[..]));
         assert!(got[4..4_000_004] == bytes[1000..4_001_000]);
     });
-    std::fs::remove_file(&path).expect("remove");
 }
 
 #[test]
@@ -817,9 +817,9 @@ fn a_paused_listener_waits() {
 
 #[test]
 fn unix_sockets() {
-    let path = std::env::temp_dir().join(format!("tidegate-rt-{}.sock", std::process::id()));
     each(async || {
-        let _ = std::fs::remove_file(&path);
+        let folder = tempfile::TempDir::with_prefix("tidegate-rt-").expect("a folder");
+        let path = folder.path().join("s");
         let addr = SockAddr::unix(path.as_os_str().as_encoded_bytes()).expect("short");
         let fd = listen(&addr, &ListenOptions::default()).expect("listen");
         let listener = Listener::new(fd, AcceptOptions::default()).expect("a listener");
@@ -829,7 +829,6 @@ fn unix_sockets() {
         server.send(&mut chain(b"hello")).await.expect("send");
         assert_eq!(read_exactly(&client, 5).await, b"hello");
     });
-    let _ = std::fs::remove_file(&path);
 }
 
 #[test]
@@ -869,7 +868,8 @@ fn a_descriptor_lives_on() {
 fn more_may_be_given_while_sending() {
     each(async || {
         let (client, server) = pair().await;
-        let path = std::env::temp_dir().join(format!("tidegate-rt-more-{}", std::process::id()));
+        let folder = tempfile::TempDir::with_prefix("tidegate-rt-").expect("a folder");
+        let path = folder.path().join("f");
         std::fs::write(&path, vec![9; 300_000]).expect("write");
         let file = Rc::new(std::fs::File::open(&path).expect("open"));
         spawn(async move {
@@ -892,7 +892,6 @@ fn more_may_be_given_while_sending() {
         for (n, part) in got.chunks(800_000).enumerate() {
             assert!(part[..500_000].iter().all(|b| *b == n as u8 + 1) && part[500_000..].iter().all(|b| *b == 9));
         }
-        let _ = std::fs::remove_file(&path);
     });
 }
 

@@ -203,24 +203,21 @@ impl From<&Metadata> for Version {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::path::PathBuf;
     use std::time::{Duration, UNIX_EPOCH};
 
     use super::*;
     use crate::certs::{Identity, identity};
 
     /// A folder for a test, removed at its end.
-    struct Folder(PathBuf);
+    struct Folder(tempfile::TempDir);
 
     impl Folder {
-        fn new(name: &str) -> Folder {
-            let path = std::env::temp_dir().join(format!("tidegate-tls-{name}-{}", std::process::id()));
-            fs::create_dir_all(&path).unwrap();
-            Folder(path)
+        fn new() -> Folder {
+            Folder(tempfile::TempDir::with_prefix("tidegate-tls-").unwrap())
         }
 
         fn path(&self, name: &str) -> String {
-            self.0.join(name).to_str().unwrap().to_owned()
+            self.0.path().join(name).to_str().unwrap().to_owned()
         }
 
         /// Writes a file in place, with this time of its last change.
@@ -232,12 +229,6 @@ mod tests {
 
         fn pair(&self) -> Identity {
             identity(&self.path("crt"), &self.path("key"), &[]).unwrap()
-        }
-    }
-
-    impl Drop for Folder {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
         }
     }
 
@@ -259,7 +250,7 @@ mod tests {
 
     #[test]
     fn what_is_unchanged_is_taken_over() {
-        let folder = Folder::new("unchanged");
+        let folder = Folder::new();
         let second = Duration::from_secs(1_700_000_000);
         let write = |pair: &(String, String), changed| {
             folder.write("crt", &pair.0, changed);
@@ -302,7 +293,7 @@ mod tests {
 
     #[test]
     fn all_keys_of_a_file_are_found() {
-        let folder = Folder::new("keys");
+        let folder = Folder::new();
         let (one, two) = (made(), made());
         let changed = Duration::from_secs(1);
         folder.write("one", &one.0, changed);
@@ -318,7 +309,7 @@ mod tests {
 
     #[test]
     fn folders_are_empty_and_large_files_refused() {
-        let folder = Folder::new("large");
+        let folder = Folder::new();
         assert!(read(&folder.path("")).unwrap().bytes.is_empty());
         File::create(folder.path("large")).unwrap().set_len(pem::MAX_SIZE as u64 + 1).unwrap();
         assert!(read(&folder.path("large")).is_err_and(|error| error.0.contains("too large")));

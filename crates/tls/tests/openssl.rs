@@ -1,6 +1,6 @@
 //! The judgement of chains against `openssl verify`: the same verdict, the same number, the same words.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use rcgen::{
@@ -8,6 +8,7 @@ use rcgen::{
     DistinguishedName, DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer, KeyIdMethod, KeyPair,
     KeyUsagePurpose, NameConstraints, RevokedCertParams, SanType, SerialNumber, date_time_ymd,
 };
+use tempfile::TempDir;
 use tls::{Purpose, Reason, Trust};
 
 /// A certificate with what made it.
@@ -97,7 +98,7 @@ struct Case<'a> {
 
 /// What both say of a case.
 struct Bench {
-    folder: PathBuf,
+    folder: TempDir,
     faults: Vec<String>,
     count: usize,
 }
@@ -110,7 +111,7 @@ impl Bench {
             depth: 5,
             lists: None,
             purpose: Purpose::Client,
-            folder: &self.folder,
+            folder: self.folder.path(),
         }
     }
 
@@ -216,15 +217,12 @@ fn subtrees(permitted: &[GeneralSubtree], excluded: &[GeneralSubtree]) -> Option
 }
 
 fn bench() -> Bench {
-    let folder =
-        std::env::temp_dir().join(format!("tidegate-verify-{}-{:?}", std::process::id(), std::thread::current().id()));
-    std::fs::create_dir_all(&folder).unwrap();
+    let folder = TempDir::with_prefix("tidegate-verify-").unwrap();
     Bench { folder, faults: Vec::new(), count: 0 }
 }
 
 impl Bench {
     fn done(self, least: usize) {
-        std::fs::remove_dir_all(&self.folder).unwrap();
         assert!(self.faults.is_empty(), "{} of {}:\n{}", self.faults.len(), self.count, self.faults.join("\n"));
         assert!(self.count >= least);
     }
@@ -540,7 +538,7 @@ fn revocation_lists() {
 #[test]
 fn version_1() {
     let mut b = bench();
-    let folder = b.folder.clone();
+    let folder = b.folder.path().to_path_buf();
     let run = |args: &str| {
         let out = Command::new("openssl").args(args.split(' ')).current_dir(&folder).output().unwrap();
         assert!(out.status.success(), "{args}: {}", String::from_utf8_lossy(&out.stderr));
@@ -561,7 +559,7 @@ fn version_1() {
             depth: 5,
             lists: None,
             purpose: Purpose::Client,
-            folder: Box::leak(b.folder.clone().into_boxed_path()),
+            folder: Box::leak(b.folder.path().into()),
         }
     };
     b.check("root and leaf", 0, |b| case(b, &[&l]));

@@ -367,8 +367,8 @@ fn changes_of_the_system_are_followed_by_all() {
         numbered(1, 1);
         numbered(2, 1);
         numbered(3, 500);
-        let folder = std::env::temp_dir().join(format!("tidegate-resolver-{}", os::process::pid()));
-        std::fs::create_dir_all(&folder).expect("a folder");
+        let folder = tempfile::TempDir::with_prefix("tidegate-resolver-").expect("a folder");
+        let folder = folder.path();
         let (resolv, hosts) = (folder.join("resolv.conf"), folder.join("hosts"));
         let choose = async |number: u8| {
             rt::sleep(system::LOOK_MS).await;
@@ -404,6 +404,5 @@ fn changes_of_the_system_are_followed_by_all() {
         })
         .await;
         assert_eq!((late.as_str(), look(&resolver, "b.test").await.as_str()), ("10.1.1.3", "10.1.1.2"));
-        std::fs::remove_dir_all(&folder).expect("removed");
     });
 }

@@ -179,8 +179,8 @@ mod tests {
 
     #[test]
     fn changes_are_followed() {
-        let folder = std::env::temp_dir().join(format!("tidegate-system-{}", os::process::pid()));
-        std::fs::create_dir_all(&folder).expect("a folder");
+        let folder = tempfile::TempDir::with_prefix("tidegate-system-").expect("a folder");
+        let folder = folder.path();
         let (resolv, hosts) = (folder.join("resolv.conf"), folder.join("hosts"));
         let system = System::of(&resolv, &hosts);
         assert!(system.refresh(1));
@@ -196,6 +196,5 @@ mod tests {
         assert_eq!(system.candidates(b"a.b"), [&b"a.b"[..], b"a.b.x.test"]);
         assert_eq!(system.candidates(b"a."), [b"a."]);
         assert!(!system.refresh(3 * LOOK_MS), "nothing has changed");
-        std::fs::remove_dir_all(&folder).expect("removed");
     }
 }

@@ -67,21 +67,22 @@ mod tests {
 
     #[test]
     fn sorted_and_without_dot_files() {
-        let folder = std::env::temp_dir().join(format!("tidegate-glob-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).expect("a folder");
+        let folder = tempfile::TempDir::with_prefix("tidegate-glob-").expect("a folder");
+        let folder = folder.path();
         for name in ["b.conf", "a.conf", ".c.conf", "d.txt"] {
             std::fs::write(folder.join(name), "").expect("a file");
         }
         let found = conf::Files::glob(&SystemFiles, &folder.join("*.conf")).expect("found");
         assert_eq!(found, [folder.join("a.conf"), folder.join("b.conf")]);
         assert!(conf::Files::glob(&SystemFiles, &folder.join("nothing*")).expect("found").is_empty());
-        std::fs::remove_dir_all(&folder).expect("removes");
     }
+
     #[test]
     fn links_without_a_target_and_the_order_over_folders() {
-        let folder = std::env::temp_dir().join(format!("tidegate-glob-links-{}", std::process::id()));
+        let folder = tempfile::TempDir::with_prefix("tidegate-glob-").expect("a folder");
+        let folder = folder.path();
         for site in ["example.com", "example.com.au"] {
-            std::fs::create_dir_all(folder.join(site)).expect("a folder");
+            std::fs::create_dir(folder.join(site)).expect("a folder");
             std::fs::write(folder.join(site).join("nginx.conf"), "").expect("a file");
         }
         std::os::unix::fs::symlink("nowhere", folder.join("shop")).expect("a link");
@@ -91,6 +92,5 @@ mod tests {
             glob("*/nginx.conf"),
             ["example.com.au", "example.com"].map(|site| folder.join(site).join("nginx.conf"))
         );
-        std::fs::remove_dir_all(&folder).expect("removes");
     }
 }

@@ -603,7 +603,8 @@ mod tests {
 
     #[test]
     fn a_stale_unix_socket_is_removed() {
-        let path = std::env::temp_dir().join(format!("tidegate-stale-{}", std::process::id()));
+        let folder = tempfile::TempDir::with_prefix("tidegate-stale-").expect("a folder");
+        let path = folder.path().join("s");
         let addr = SockAddr::unix(path.as_os_str().as_bytes()).expect("an address");
         for kind in KINDS {
             let listen = Listen { addr: addr.clone(), options: ListenOptions { kind, ..Default::default() } };

@@ -48,7 +48,8 @@ mod tests {
 
     #[test]
     fn round_trip() {
-        let path = std::env::temp_dir().join(format!("tidegate-pid-{}", std::process::id()));
+        let folder = tempfile::TempDir::with_prefix("tidegate-pid-").expect("a folder");
+        let path = folder.path().join("pid");
         write(&path).expect("writes");
         assert_eq!(fs::metadata(&path).expect("it is there").permissions().mode() & 0o133, 0, "only its owner writes");
         check(&path).expect("checks");

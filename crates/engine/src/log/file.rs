@@ -265,15 +265,10 @@ impl LogFiles {
 mod tests {
     use super::*;
 
-    fn folder(name: &str) -> PathBuf {
-        let folder = std::env::temp_dir().join(format!("tidegate-log-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).expect("a temporary folder");
-        folder
-    }
-
     #[test]
     fn buffers_and_reopens() {
-        let folder = folder("buffers");
+        let folder = tempfile::TempDir::with_prefix("tidegate-log-").expect("a temporary folder");
+        let folder = folder.path();
         let path = folder.join("a.log");
         let read = || std::fs::read_to_string(&path).expect("the log");
         let mut files = LogFiles::default();
@@ -293,7 +288,6 @@ mod tests {
         file.write(b"y\n");
         files.flush_all();
         assert_eq!(read(), "y\n");
-        std::fs::remove_dir_all(&folder).expect("removes");
     }
 
     #[test]
