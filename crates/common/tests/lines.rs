@@ -3,25 +3,26 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use tempfile::TempDir;
+
 /// The program while it runs, in a folder of its own.
 struct Lines {
-    folder: PathBuf,
+    folder: TempDir,
     ports: Vec<u16>,
     child: Child,
 }
 
 /// A folder with a configuration, in which `PORTn` stands for a free port.
-fn folder(name: &str, stream: &str) -> (PathBuf, Vec<u16>) {
-    let folder = std::env::temp_dir().join(format!("tidegate-lines-{name}-{}", std::process::id()));
-    let _ = fs::remove_dir_all(&folder);
-    fs::create_dir_all(&folder).expect("a folder");
-    let made = rcgen::generate_simple_self_signed(vec!["a.test".to_owned(), "b.test".to_owned()]).expect("a key");
-    fs::write(folder.join("cert.pem"), made.cert.pem()).expect("writes");
-    fs::write(folder.join("key.pem"), made.signing_key.serialize_pem()).expect("writes");
+fn folder(stream: &str) -> (TempDir, Vec<u16>) {
+    let made = TempDir::with_prefix("tidegate-lines-").expect("a folder");
+    let folder = made.path();
+    let pair = rcgen::generate_simple_self_signed(vec!["a.test".to_owned(), "b.test".to_owned()]).expect("a key");
+    fs::write(folder.join("cert.pem"), pair.cert.pem()).expect("writes");
+    fs::write(folder.join("key.pem"), pair.signing_key.serialize_pem()).expect("writes");
     let listeners: Vec<_> = (0..3).map(|_| TcpListener::bind("127.0.0.1:0").expect("binds")).collect();
     let ports: Vec<u16> = listeners.iter().map(|known| known.local_addr().expect("an address").port()).collect();
     let mut text = format!(
@@ -31,7 +32,7 @@ fn folder(name: &str, stream: &str) -> (PathBuf, Vec<u16>) {
         text = text.replace(&format!("PORT{at}"), &port.to_string());
     }
     fs::write(folder.join("lines.conf"), text).expect("writes");
-    (folder, ports)
+    (made, ports)
 }
 
 fn program(folder: &Path) -> Command {
@@ -43,24 +44,23 @@ fn program(folder: &Path) -> Command {
 }
 
 /// What the program says of a configuration.
-fn said(name: &str, stream: &str) -> String {
-    let (folder, _) = folder(name, stream);
-    let Output { stderr, .. } = program(&folder).arg("test").output().expect("runs");
-    let _ = fs::remove_dir_all(&folder);
+fn said(stream: &str) -> String {
+    let (folder, _) = folder(stream);
+    let Output { stderr, .. } = program(folder.path()).arg("test").output().expect("runs");
     String::from_utf8_lossy(&stderr).into_owned()
 }
 
 impl Lines {
-    fn start(name: &str, stream: &str) -> Lines {
-        let (folder, ports) = folder(name, stream);
-        let child = program(&folder).spawn().expect("starts");
+    fn start(stream: &str) -> Lines {
+        let (folder, ports) = folder(stream);
+        let child = program(folder.path()).spawn().expect("starts");
         let lines = Lines { folder, ports, child };
         wait_for(|| lines.read("pid").contains('\n'));
         lines
     }
 
     fn read(&self, name: &str) -> String {
-        fs::read_to_string(self.folder.join(name)).unwrap_or_default()
+        fs::read_to_string(self.folder.path().join(name)).unwrap_or_default()
     }
 
     fn connect(&self, at: usize) -> BufReader<TcpStream> {
@@ -77,7 +77,6 @@ impl Drop for Lines {
         if std::thread::panicking() {
             eprintln!("{}", self.read("error.log"));
         }
-        let _ = fs::remove_dir_all(&self.folder);
     }
 }
 
@@ -102,7 +101,6 @@ const LIMIT: Duration = Duration::from_secs(10);
 #[test]
 fn variables_maps_and_logs() {
     let lines = Lines::start(
-        "variables",
         r#"map $line $greeting { volatile; hello hi; ~^my\ name\ is\ (?<name>.+)$ "hi $1"; default "what?"; }
            log_format one "$remote_addr $server_port $line $status";
            server { listen 127.0.0.1:PORT0; reply "$greeting $name|$remote_addr"; access_log one.log one if=$name; }"#,
@@ -119,7 +117,7 @@ fn variables_maps_and_logs() {
 #[test]
 fn a_capture_without_value_is_empty() {
     let conf = "map $line $x { ~(?<part>b) b; } server { listen 127.0.0.1:PORT0; reply \"<$part>$x<$part>\"; }";
-    let lines = Lines::start("uninitialized", conf);
+    let lines = Lines::start(conf);
     for (line, answer) in [("a\n", "<><>"), ("b\n", "<>b<b>"), ("a\n", "<><>")] {
         assert_eq!(ask(&mut lines.connect(0), line), answer, "{line}");
     }
@@ -129,7 +127,6 @@ fn a_capture_without_value_is_empty() {
 #[test]
 fn access_and_limits() {
     let lines = Lines::start(
-        "access",
         "limit_conn_zone $binary_remote_addr zone=one:32k;
          log_format one $status/$limit_conn_status;
          access_log one.log one;
@@ -151,7 +148,7 @@ fn access_and_limits() {
 #[test]
 fn the_proxy_protocol_comes_first() {
     let conf = "server { listen 127.0.0.1:PORT0 proxy_protocol; reply $proxy_protocol_addr:$proxy_protocol_port; }";
-    let lines = Lines::start("proxy", conf);
+    let lines = Lines::start(conf);
     assert_eq!(ask(&mut lines.connect(0), "PROXY TCP4 192.0.2.7 192.0.2.8 17 18\r\nx\n"), "192.0.2.7:17");
     assert_eq!(ask(&mut lines.connect(0), "x\n"), "");
     let log = lines.read("error.log");
@@ -161,7 +158,6 @@ fn the_proxy_protocol_comes_first() {
 #[test]
 fn tls_on_both_sides() {
     let lines = Lines::start(
-        "tls",
         "ssl_certificate cert.pem; ssl_certificate_key key.pem;
          proxy_ssl_trusted_certificate cert.pem; proxy_ssl_verify on; proxy_ssl_server_name on;
          upstream a { server 127.0.0.1:PORT0; }
@@ -184,7 +180,6 @@ fn tls_on_both_sides() {
 #[test]
 fn certificates_by_variable() {
     let lines = Lines::start(
-        "certificates",
         "ssl_certificate $ssl_server_name.pem; ssl_certificate_key key.pem;
          upstream a { server 127.0.0.1:PORT0; }
          server { listen 127.0.0.1:PORT0 ssl; reply \"$ssl_server_name\"; }
@@ -198,7 +193,6 @@ fn certificates_by_variable() {
 #[test]
 fn addresses_are_grouped() {
     let lines = Lines::start(
-        "addresses",
         "server { listen *:PORT0; reply any; }
          server { listen 127.0.0.1:PORT0; reply own; }
          server { listen 127.0.0.1:PORT1 default_server; reply first; }
@@ -230,17 +224,16 @@ fn faults_of_the_configuration() {
         ("map", "map $line $remote_addr { default 1; }", "the duplicate \"remote_addr\" variable"),
         ("keepalive", "upstream a { server 127.0.0.1:PORT0; keepalive 1; }", "unknown directive \"keepalive\""),
     ] {
-        let said = said(name, stream);
+        let said = said(stream);
         assert!(said.contains(expect), "{name}: {said}");
     }
-    let good = said("good", &format!("server {{ listen 127.0.0.1:PORT0 ssl; {certificate} }}"));
+    let good = said(&format!("server {{ listen 127.0.0.1:PORT0 ssl; {certificate} }}"));
     assert!(good.contains("successful"), "{good}");
 }
 
 #[test]
 fn trusted_proxies_name_clients() {
     let lines = Lines::start(
-        "realip",
         r#"set_real_ip_from localhost;
            server { listen 127.0.0.1:PORT0 proxy_protocol; deny 192.0.2.2;
                reply "$remote_addr:$remote_port $realip_remote_addr"; }"#,
@@ -253,7 +246,6 @@ fn trusted_proxies_name_clients() {
 #[test]
 fn values_of_addresses_and_shares() {
     let lines = Lines::start(
-        "geo",
         r#"geo $area { default world; 127.0.0.0/8 here; }
            geo $line $range { ranges; 192.0.2.0-192.0.2.9 some; }
            split_clients $line $share { 50% first; * second; }
@@ -262,6 +254,6 @@ fn values_of_addresses_and_shares() {
     // Values are looked up once for a session.
     assert_eq!(ask(&mut lines.connect(0), "192.0.2.5\n"), "here|some|second|");
     assert_eq!(ask(&mut lines.connect(0), "ab\n"), "here||first|");
-    let wrong = said("geo-proxy", "geo $x { proxy 10.0.0.0/8; } server { listen 127.0.0.1:PORT0; }");
+    let wrong = said("geo $x { proxy 10.0.0.0/8; } server { listen 127.0.0.1:PORT0; }");
     assert!(wrong.contains("invalid network \"proxy\""), "only HTTP has such proxies: {wrong}");
 }

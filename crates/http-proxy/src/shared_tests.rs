@@ -52,23 +52,27 @@ struct Body {
     ready: Rc<rt::Event>,
     dropped: Rc<Cell<bool>>,
     kept: Rc<RefCell<Option<Vec<u8>>>>,
-    path: std::path::PathBuf,
+    folder: tempfile::TempDir,
 }
 
 impl Body {
     fn start(wanted: bool, ahead: u64) -> (Body, Reader) {
-        let place = TempPath { path: Rc::new(std::env::temp_dir()), levels: Rc::new([]) };
-        let number = Cell::new(u64::from(std::process::id()) * 1000 + u64::from(ahead as u32));
-        let file = TempFile::create(&place, false, &number).ok().expect("the folder is there");
+        let folder = tempfile::TempDir::with_prefix("tidegate-shared-").expect("a folder");
+        let place = TempPath { path: Rc::new(folder.path().to_path_buf()), levels: Rc::new([]) };
+        let file = TempFile::create(&place, false, &Cell::new(0)).ok().expect("the folder is there");
         let (script, ready, dropped) = (Script::default(), Rc::<rt::Event>::default(), Rc::<Cell<bool>>::default());
         let kept = Rc::<RefCell<Option<Vec<u8>>>>::default();
-        let path = file.path().clone();
         let source = Source { script: script.clone(), ready: ready.clone(), dropped: dropped.clone() };
         let keeper = wanted.then(|| Box::new(Kept(kept.clone())) as Box<dyn Keeper>);
         let log = RequestLog { log: Log::stderr(Level::Emerg), number: 0, details: None };
         let (reader, task) = begin(Box::new(source), file, Purpose { keeper, ahead, base: 0 }, log);
         rt::spawn(task);
-        (Body { script, ready, dropped, kept, path }, reader)
+        (Body { script, ready, dropped, kept, folder }, reader)
+    }
+
+    /// Whether its file, the only one in the folder, has gone.
+    fn has_no_file(&self) -> bool {
+        std::fs::read_dir(self.folder.path()).unwrap().next().is_none()
     }
 
     /// More comes, and everything that follows from it happens.
@@ -122,7 +126,7 @@ fn what_is_wanted_ends_whole_without_readers() {
         assert_eq!(*body.kept.borrow(), None);
         body.yields([Ok(None)]).await;
         assert_eq!(body.kept.take(), Some(b"one two".to_vec()));
-        assert!(body.dropped.get() && !body.path.exists());
+        assert!(body.dropped.get() && body.has_no_file());
     });
 }
 
@@ -150,7 +154,7 @@ fn what_breaks_reaches_all_and_is_not_kept() {
         for reader in [&mut first, &mut second] {
             assert_eq!(all(reader).await, (b"one".to_vec(), Err(Broken)));
         }
-        assert!(body.kept.borrow().is_none() && !body.path.exists());
+        assert!(body.kept.borrow().is_none() && body.has_no_file());
     });
 }
 
@@ -173,6 +177,6 @@ fn what_nobody_wants_waits_for_the_slowest_and_ends_with_the_last() {
         assert!(!body.dropped.get());
         drop(fast);
         settle().await;
-        assert!(body.dropped.get() && !body.path.exists());
+        assert!(body.dropped.get() && body.has_no_file());
     });
 }

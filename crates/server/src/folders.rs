@@ -59,9 +59,9 @@ mod tests {
 
     #[test]
     fn only_ones_own() {
-        let root = std::env::temp_dir().join(format!("tidegate-own-{}", std::process::id()));
-        fs::create_dir(&root).expect("a new folder");
-        let uid = fs::metadata(&root).expect("it is there").uid();
+        let root = tempfile::TempDir::with_prefix("tidegate-own-").expect("a new folder");
+        let root = root.path();
+        let uid = fs::metadata(root).expect("it is there").uid();
         let folder = root.join("a");
         for _ in 0..2 {
             own(&folder, uid).expect("made, then found");
@@ -76,6 +76,5 @@ mod tests {
         own(&root.join("d"), uid).expect_err("a file");
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o720)).expect("ours");
         own(&folder, uid).expect_err("its group writes");
-        fs::remove_dir_all(root).expect("ours");
     }
 }

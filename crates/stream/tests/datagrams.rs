@@ -60,8 +60,9 @@ fn run(seed: u64, server: &str) -> Vec<usize> {
         "daemon off; events {{ worker_connections 1000; }}
          stream {{ server {{ listen 10.0.0.1:53 udp; proxy_pass 10.0.0.2:53; proxy_timeout 60s; {server} }} }}"
     );
-    let folder = std::env::temp_dir().join("");
-    let mut program = Program::new(vec![Box::new(stream::Module)], folder, ConfSource::BuiltIn("simulated", text));
+    // No file is named in it.
+    let mut program =
+        Program::new(vec![Box::new(stream::Module)], "/prefix/".into(), ConfSource::BuiltIn("simulated", text));
     program.error_log = "/dev/null".into();
     let cycle = embedded::load(&program, None).expect("a configuration");
     let asked = Asked::default();

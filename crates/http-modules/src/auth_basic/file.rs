@@ -132,7 +132,8 @@ mod tests {
 
     #[test]
     fn files() {
-        let path = std::env::temp_dir().join(format!("tidegate-passwords-{}", std::process::id()));
+        let folder = tempfile::TempDir::with_prefix("tidegate-passwords-").expect("a folder");
+        let path = folder.path().join("users");
         let mut text = vec![b'x'; 3 * PART];
         text.extend_from_slice(b"\nuser:stored\n");
         std::fs::write(&path, text).expect("the folder is there");

@@ -127,16 +127,16 @@ mod tests {
 
     #[test]
     fn a_folder_with_odd_names() {
-        let folder = std::env::temp_dir().join(format!("tidegate-propfind-{}", std::process::id()));
-        fs::create_dir_all(folder.join("a&b <c>")).expect("create");
+        let folder = tempfile::TempDir::with_prefix("tidegate-propfind-").expect("create");
+        let folder = folder.path();
+        fs::create_dir(folder.join("a&b <c>")).expect("create");
         fs::write(folder.join("50% \"x\""), "text").expect("write");
         std::os::unix::fs::symlink("nowhere", folder.join("broken")).expect("link");
         let ask = |members| {
             let question = Question { uri: b"/d r".to_vec(), members, follow: true };
-            String::from_utf8(properties(&folder, &question).expect("it is there")).expect("ASCII")
+            String::from_utf8(properties(folder, &question).expect("it is there")).expect("ASCII")
         };
         let (alone, all) = (ask(false), ask(true));
-        fs::remove_dir_all(&folder).expect("ours");
         assert_eq!((alone.matches("<D:response>").count(), all.matches("<D:response>").count()), (1, 3), "{all}");
         assert!(alone.contains("<D:href>/d%20r/</D:href>"), "{alone}");
         assert!(

@@ -160,23 +160,15 @@ mod tests {
 
     use super::*;
 
-    struct Folder(PathBuf);
+    struct Folder(tempfile::TempDir);
 
     impl Folder {
-        fn new(name: &str) -> Folder {
-            let path = std::env::temp_dir().join(format!("tidegate-tree-{name}-{}", std::process::id()));
-            fs::create_dir_all(&path).expect("create");
-            Folder(path)
+        fn new() -> Folder {
+            Folder(tempfile::TempDir::with_prefix("tidegate-tree-").expect("create"))
         }
 
         fn at(&self, name: &str) -> PathBuf {
-            self.0.join(name)
-        }
-    }
-
-    impl Drop for Folder {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
+            self.0.path().join(name)
         }
     }
 
@@ -196,7 +188,7 @@ mod tests {
 
     #[test]
     fn a_tree_is_copied_with_its_links_permissions_and_times() {
-        let folder = Folder::new("copy");
+        let folder = Folder::new();
         let from = folder.at("from");
         fs::create_dir_all(from.join("sub/empty")).expect("create");
         write(&folder.at("outside"), "secret", 0o600);
@@ -222,7 +214,7 @@ mod tests {
 
     #[test]
     fn a_copy_below_what_is_copied_ends() {
-        let folder = Folder::new("cycle");
+        let folder = Folder::new();
         let from = folder.at("from");
         fs::create_dir_all(from.join("sub")).expect("create");
         symlink(&from, folder.at("way")).expect("link");
@@ -232,7 +224,7 @@ mod tests {
 
     #[test]
     fn a_folder_takes_the_place_of_another() {
-        let folder = Folder::new("swap");
+        let folder = Folder::new();
         let (from, to) = (folder.at("from"), folder.at(&"t".repeat(255)));
         for copies in [true, false] {
             fs::create_dir_all(from.join("sub")).expect("create");
@@ -250,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_folder_that_cannot_be_copied_leaves_what_is_there() {
-        let folder = Folder::new("fails");
+        let folder = Folder::new();
         let long = |at: PathBuf, parts: usize| (0..parts).fold(at, |at, _| at.join("d".repeat(200)));
         let (from, above) = (folder.at("from"), long(folder.at("above"), 3));
         let to = above.join("to");
@@ -265,7 +257,7 @@ mod tests {
 
     #[test]
     fn a_file_takes_the_place_of_another() {
-        let folder = Folder::new("file");
+        let folder = Folder::new();
         let (from, to) = (folder.at("from"), folder.at("to"));
         write(&from, "new", 0o644);
         write(&to, "older", 0o600);
@@ -280,7 +272,7 @@ mod tests {
 
     #[test]
     fn the_target_of_a_link_is_not_removed() {
-        let folder = Folder::new("remove");
+        let folder = Folder::new();
         fs::create_dir_all(folder.at("tree/sub")).expect("create");
         fs::create_dir_all(folder.at("kept")).expect("create");
         write(&folder.at("kept/file"), "text", 0o644);

@@ -318,9 +318,9 @@ mod tests {
 
     #[test]
     fn a_number_that_is_taken_is_left_with_its_neighbours() {
-        let folder = std::env::temp_dir().join(format!("tidegate-numbers-{}", std::process::id()));
-        fs::create_dir_all(&folder).unwrap();
-        let place = TempPath { path: Rc::new(folder.clone()), levels: Rc::new([]) };
+        let folder = tempfile::TempDir::with_prefix("tidegate-numbers-").unwrap();
+        let folder = folder.path();
+        let place = TempPath { path: Rc::new(folder.to_path_buf()), levels: Rc::new([]) };
         for number in 0..1000 {
             File::create(path_of(&place, number)).unwrap();
         }
@@ -332,7 +332,6 @@ mod tests {
         let numbers = Cell::new(NUMBERS - 1);
         let last = TempFile::create(&place, false, &numbers).ok().expect("the folder is there");
         assert_eq!((last.path(), numbers.get()), (&folder.join("9999999999"), 0));
-        fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]
@@ -358,23 +357,22 @@ mod tests {
 
     #[test]
     fn a_file_goes_with_its_last_user() {
-        let folder = std::env::temp_dir().join(format!("tidegate-temp-{}", std::process::id()));
-        fs::create_dir_all(&folder).unwrap();
-        let place = TempPath { path: Rc::new(folder.clone()), levels: Rc::new([2]) };
+        let folder = tempfile::TempDir::with_prefix("tidegate-temp-").unwrap();
+        let folder = folder.path();
+        let place = TempPath { path: Rc::new(folder.to_path_buf()), levels: Rc::new([2]) };
         let file = TempFile::create(&place, false, &Cell::new(7)).ok().expect("the folder is there");
         file.append(b"x").ok().expect("there is room");
         let path = file.path().clone();
         assert_eq!(fs::read(&path).unwrap(), b"x");
         drop(file);
         assert!(!path.exists());
-        fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]
     fn a_file_that_stays() {
-        let folder = std::env::temp_dir().join(format!("tidegate-lasting-{}", std::process::id()));
-        fs::create_dir_all(&folder).unwrap();
-        let place = TempPath { path: Rc::new(folder.clone()), levels: Rc::new([]) };
+        let folder = tempfile::TempDir::with_prefix("tidegate-lasting-").unwrap();
+        let folder = folder.path();
+        let place = TempPath { path: Rc::new(folder.to_path_buf()), levels: Rc::new([]) };
         let make = || {
             let file = TempFile::create(&place, false, &Cell::new(7)).ok().expect("the folder is there");
             file.append(b"x").ok().expect("there is room");
@@ -391,11 +389,10 @@ mod tests {
         assert!(!from.exists());
         let (file, other) = (make(), folder.join("o".repeat(255)));
         assert_eq!(copy(file.path(), &other, &lasting).map_err(|error| error.to_string()), Ok(()));
-        assert_eq!((fs::read(&other).unwrap(), fs::read_dir(&folder).unwrap().count()), (b"x".to_vec(), 3));
+        assert_eq!((fs::read(&other).unwrap(), fs::read_dir(folder).unwrap().count()), (b"x".to_vec(), 3));
         drop(file);
         let error = make().persist(&to.join("below"), &lasting).expect_err("it is below a file").to_string();
         assert!(error.starts_with("rename() \"") && error.contains("/c/below\" failed"), "{error}");
-        assert_eq!(fs::read_dir(&folder).unwrap().count(), 2, "nothing is left over");
-        fs::remove_dir_all(folder).unwrap();
+        assert_eq!(fs::read_dir(folder).unwrap().count(), 2, "nothing is left over");
     }
 }

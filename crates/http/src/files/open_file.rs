@@ -598,33 +598,25 @@ mod tests {
     const FOLLOW: Links = Links { mode: Symlinks::Allowed, from: 0 };
     const RULES: Rules = Rules { valid_ms: 1000, min_uses: 2, errors: true, contents: true };
 
-    struct Folder(std::path::PathBuf);
+    struct Folder(tempfile::TempDir);
 
     impl Folder {
-        fn new(name: &str) -> Folder {
-            let path = std::env::temp_dir().join(format!("tidegate-open-file-{name}-{}", std::process::id()));
-            std::fs::create_dir_all(&path).expect("create");
-            Folder(path)
+        fn new() -> Folder {
+            Folder(tempfile::TempDir::with_prefix("tidegate-open-file-").expect("create"))
         }
 
         fn path(&self, name: &str) -> Vec<u8> {
-            self.0.join(name).into_os_string().into_encoded_bytes()
+            self.0.path().join(name).into_os_string().into_encoded_bytes()
         }
 
         fn write(&self, name: &str, text: &str) {
-            std::fs::write(self.0.join(name), text).expect("write");
-        }
-    }
-
-    impl Drop for Folder {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_dir_all(&self.0);
+            std::fs::write(self.0.path().join(name), text).expect("write");
         }
     }
 
     #[test]
     fn caches_files_and_errors() {
-        let folder = Folder::new("cache");
+        let folder = Folder::new();
         folder.write("a", "x");
         let cache = Cache::new(FileCache { max: 2, inactive: 10 }, Rc::default());
         let size = |name: &str, now| {
@@ -653,7 +645,7 @@ mod tests {
 
     #[test]
     fn contents_of_an_open_file_last_as_long_as_what_is_known_of_it() {
-        let folder = Folder::new("contents");
+        let folder = Folder::new();
         folder.write("a", "one");
         let contents = Rc::<Contents>::default();
         let cache = Cache::new(FileCache { max: 2, inactive: 100 }, contents.clone());
@@ -686,12 +678,12 @@ mod tests {
 
     #[test]
     fn checks_links() {
-        let folder = Folder::new("links");
+        let folder = Folder::new();
         folder.write("a", "x");
-        let _ = std::fs::create_dir(folder.0.join("d"));
+        std::fs::create_dir(folder.0.path().join("d")).expect("create");
         folder.write("d/a", "xy");
-        let _ = std::os::unix::fs::symlink("a", folder.0.join("l"));
-        let _ = std::os::unix::fs::symlink("d", folder.0.join("m"));
+        std::os::unix::fs::symlink("a", folder.0.path().join("l")).expect("link");
+        std::os::unix::fs::symlink("d", folder.0.path().join("m")).expect("link");
         let size = |name: &str, mode, from| {
             let links = Links { mode, from };
             look(&folder.path(name), true, links).map(|found| found.size).map_err(|e| e.code())

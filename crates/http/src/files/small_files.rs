@@ -212,7 +212,6 @@ impl Contents {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use os::file::fstat;
@@ -220,25 +219,17 @@ mod tests {
     use super::*;
     use crate::files::open_file::opened;
 
-    struct Folder(PathBuf);
+    struct Folder(tempfile::TempDir);
 
     impl Folder {
-        fn new(name: &str) -> Folder {
-            let path = std::env::temp_dir().join(format!("tidegate-small-files-{name}-{}", std::process::id()));
-            std::fs::create_dir_all(&path).expect("create");
-            Folder(path)
+        fn new() -> Folder {
+            Folder(tempfile::TempDir::with_prefix("tidegate-small-files-").expect("create"))
         }
 
         fn write(&self, name: &str, text: &[u8]) -> Vec<u8> {
-            let path = self.0.join(name);
+            let path = self.0.path().join(name);
             std::fs::write(&path, text).expect("write");
             path.into_os_string().into_encoded_bytes()
-        }
-    }
-
-    impl Drop for Folder {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_dir_all(&self.0);
         }
     }
 
@@ -272,7 +263,7 @@ mod tests {
 
     #[test]
     fn kept_when_asked_for_again_and_dropped_when_changed() {
-        let folder = Folder::new("changes");
+        let folder = Folder::new();
         let path = folder.write("a", b"one");
         let small = SmallFiles::default();
         let text = |text: &'static [u8]| Some(Bytes::from_static(text));
@@ -280,36 +271,36 @@ mod tests {
         assert_eq!(ask(&small, &path, later()), (false, text(b"one")));
         assert_eq!(ask(&small, &path, later()), (true, text(b"one")));
         // As long, and as old as far as its time says: but it was changed.
-        let modified = std::fs::metadata(folder.0.join("a")).and_then(|meta| meta.modified()).expect("a time");
+        let modified = std::fs::metadata(folder.0.path().join("a")).and_then(|meta| meta.modified()).expect("a time");
         folder.write("a", b"two");
-        let file = File::options().write(true).open(folder.0.join("a")).expect("open");
+        let file = File::options().write(true).open(folder.0.path().join("a")).expect("open");
         file.set_modified(modified).expect("set");
         assert_eq!(ask(&small, &path, later()), (false, text(b"two")));
         assert_eq!(ask(&small, &path, later()), (true, text(b"two")));
         // Another file of that name, and none.
         let other = folder.write("b", b"six");
-        std::fs::rename(folder.0.join("b"), folder.0.join("a")).expect("rename");
+        std::fs::rename(folder.0.path().join("b"), folder.0.path().join("a")).expect("rename");
         assert_eq!(ask(&small, &path, later()), (false, text(b"six")));
-        std::fs::remove_file(folder.0.join("a")).expect("remove");
+        std::fs::remove_file(folder.0.path().join("a")).expect("remove");
         assert!(small.find(&path, next_turn()).is_none() && small.find(&other, next_turn()).is_none());
     }
 
     #[test]
     fn checked_once_a_turn() {
-        let folder = Folder::new("turns");
+        let folder = Folder::new();
         let path = folder.write("a", b"x");
         let small = SmallFiles::default();
         for _ in 0..2 {
             small.offer(&path, open(&path), later(), 7);
         }
-        std::fs::remove_file(folder.0.join("a")).expect("remove");
+        std::fs::remove_file(folder.0.path().join("a")).expect("remove");
         assert!(small.find(&path, 7).is_some(), "it was there in this turn");
         assert!(small.find(&path, 8).is_none() && small.find(&path, 8).is_none());
     }
 
     #[test]
     fn what_was_just_changed_or_is_large_is_not_kept() {
-        let folder = Folder::new("limits");
+        let folder = Folder::new();
         let small = SmallFiles::default();
         let kept = |path: &[u8], now| {
             ask(&small, path, now);
@@ -325,7 +316,7 @@ mod tests {
 
     #[test]
     fn what_is_kept_is_bounded_and_what_is_used_stays() {
-        let folder = Folder::new("bounds");
+        let folder = Folder::new();
         let small = SmallFiles::default();
         let used = folder.write("used", b"x");
         let used_is_kept = || ask(&small, &used, later()).1.is_some();

@@ -1,7 +1,6 @@
 //! A request whose memory is used again is as new.
 
 use std::cell::RefCell;
-use std::path::PathBuf;
 
 use engine::cycle::{ConfSource, Program};
 use engine::embedded::{self, Embedded};
@@ -28,28 +27,12 @@ impl HttpModule for Remember {
     }
 }
 
-/// A folder for the files of a configuration.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Folder {
-        let path = std::env::temp_dir().join(format!("tidegate-request-{}", std::process::id()));
-        std::fs::create_dir_all(&path).expect("temporary files can be made");
-        Folder(path)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
 /// Runs a test in the simulated network, with a connection.
 fn run(test: impl FnOnce(Rc<Http>, Link)) {
-    let folder = Folder::new();
+    let folder = tempfile::TempDir::with_prefix("tidegate-request-").expect("temporary files can be made");
     let modules: Vec<Box<dyn engine::Module>> = vec![Box::new(crate::Module::new([&Remember as &dyn HttpModule]))];
-    let mut program = Program::new(modules, folder.0.join(""), ConfSource::BuiltIn("test", CONFIGURATION.to_owned()));
+    let mut program =
+        Program::new(modules, folder.path().join(""), ConfSource::BuiltIn("test", CONFIGURATION.to_owned()));
     program.error_log = "/dev/null".into();
     let cycle = embedded::load(&program, None).expect("the configuration is valid");
     let runtime = embedded::runtime(&cycle, rt::Driver::Sim(1)).expect("a simulation needs nothing");

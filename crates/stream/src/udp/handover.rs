@@ -245,8 +245,9 @@ mod tests {
         let (backend, addr) = plain();
         to_backend.connect(addr).expect("it is on this machine");
         let text = format!("daemon off; stream {{ server {{ listen {listen} udp; proxy_pass {addr}; }} }} events {{}}");
-        let folder = std::env::temp_dir().join("");
-        let mut program = Program::new(vec![Box::new(crate::Module)], folder, ConfSource::BuiltIn("test", text));
+        // No file is named in it.
+        let mut program =
+            Program::new(vec![Box::new(crate::Module)], "/prefix/".into(), ConfSource::BuiltIn("test", text));
         program.error_log = "/dev/null".into();
         let cycle = embedded::load(&program, None).expect("a configuration");
         let runtime = embedded::runtime(&cycle, rt::Driver::default()).expect("a loop");

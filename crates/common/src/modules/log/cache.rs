@@ -195,8 +195,8 @@ mod tests {
 
     #[test]
     fn keeps_what_is_used() {
-        let folder = std::env::temp_dir().join(format!("tidegate-log-cache-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).expect("a temporary folder");
+        let folder = tempfile::TempDir::with_prefix("tidegate-log-cache-").expect("a temporary folder");
+        let folder = folder.path();
         let name = |name: &str| folder.join(name).into_os_string().into_encoded_bytes();
         let cache = parse("max=2 min_uses=2 inactive=10 valid=5").ok().flatten().expect("a cache");
         let open = |file: &str, now| cache.open(&name(file), now).expect("opens");
@@ -213,6 +213,5 @@ mod tests {
         open("d", 16_000);
         assert_eq!(state(), 1, "what wasn't used went");
         assert!(cache.open(&name("no/such"), 16_001).is_err() && state() == 1);
-        std::fs::remove_dir_all(&folder).expect("removes");
     }
 }
