@@ -28,8 +28,7 @@ fn main() -> ExitCode {
             }
         }
     }
-    let folder = std::env::temp_dir().join(format!("simulate-{}", std::process::id()));
-    let ground = match Ground::new(folder) {
+    let ground = match Ground::new() {
         Ok(ground) => ground,
         Err(error) => {
             eprintln!("simulate: {error}");

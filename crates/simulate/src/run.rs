@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::{Mutex, PoisonError};
@@ -12,6 +12,7 @@ use std::task::Poll;
 use engine::Cycle;
 use engine::embedded::Embedded;
 use rt::sim::Faults;
+use tempfile::TempDir;
 
 use crate::backend::Backend;
 use crate::config;
@@ -41,13 +42,15 @@ pub struct Report {
 
 /// The files of a process's runs.
 pub struct Ground {
-    folder: PathBuf,
+    folder: TempDir,
 }
 
 impl Ground {
-    /// Makes them in a new folder.
-    pub fn new(folder: PathBuf) -> std::io::Result<Ground> {
-        std::fs::create_dir_all(folder.join("files"))?;
+    /// Makes them in a new folder, which goes with them.
+    pub fn new() -> std::io::Result<Ground> {
+        let made = TempDir::with_prefix("simulate-")?;
+        let folder = made.path();
+        std::fs::create_dir(folder.join("files"))?;
         for (n, length) in FILES.iter().enumerate() {
             let path = folder.join(format!("files/{n}"));
             std::fs::write(&path, Key::File(n).bytes(0, *length))?;
@@ -60,7 +63,7 @@ impl Ground {
         let cert = params.self_signed(&key).map_err(std::io::Error::other)?;
         std::fs::write(folder.join("cert.pem"), cert.pem())?;
         std::fs::write(folder.join("key.pem"), key.serialize_pem())?;
-        Ok(Ground { folder })
+        Ok(Ground { folder: made })
     }
 
     /// Runs a seed.
@@ -73,7 +76,7 @@ impl Ground {
     pub fn run_plan(&self, seed: u64, plan: impl FnOnce(u64) -> Plan + Send + 'static) -> Report {
         static ALONE: Mutex<()> = Mutex::new(());
         let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        let folder = self.folder.clone();
+        let folder = self.folder.path().to_path_buf();
         let (files, mappings) = (open_files(), shared_mappings());
         let thread = std::thread::Builder::new().spawn(move || run(seed, plan(seed), &folder));
         let thread = thread.expect("a thread can be started");
@@ -90,12 +93,6 @@ impl Ground {
             report.findings.push(format!("{mappings} mappings were shared before, {left} are now"));
         }
         report
-    }
-}
-
-impl Drop for Ground {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
 

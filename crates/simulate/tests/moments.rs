@@ -1,7 +1,6 @@
 //! What happens when a client says something in the very moment in which its time is over or its place is needed, and what
 //! happens when it says nothing: moments that sockets of the system don't hit.
 
-use std::path::PathBuf;
 use std::rc::Rc;
 
 use engine::Cycle;
@@ -9,36 +8,20 @@ use os::SockAddr;
 use rt::sim::Faults;
 use rt::{ConnectOptions, Stream};
 use simulate::server;
+use tempfile::TempDir;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 const DATA: u8 = 0;
 const RST_STREAM: u8 = 3;
 const GOAWAY: u8 = 7;
 
-/// A folder for the files of a configuration.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Folder {
-        let folder = Folder(std::env::temp_dir().join(format!("simulate-moment-{name}-{}", std::process::id())));
-        std::fs::create_dir_all(&folder.0).expect("temporary files can be made");
-        folder
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
 /// Runs a test against a server with this configuration, in a network without faults in which bytes are under way for a
 /// millisecond.
 fn run(name: &str, http: &str, test: impl AsyncFnOnce(Rc<Cycle>)) {
-    let folder = Folder::new(name);
-    let http = http.replace("%%DIR%%", &folder.0.display().to_string());
+    let folder = TempDir::with_prefix(format!("simulate-{name}-")).expect("temporary files can be made");
+    let http = http.replace("%%DIR%%", &folder.path().display().to_string());
     let text = format!("error_log memory:1m info; events {{}} http {{ access_log off; {http} }}");
-    let cycle = server::load(&folder.0, text, None).expect("the configuration is valid");
+    let cycle = server::load(folder.path(), text, None).expect("the configuration is valid");
     let runtime = server::runtime(&cycle, 1).expect("a simulation needs nothing");
     runtime.block_on(async {
         rt::sim::set_faults(Faults { latency_ms: (1, 1), short_reads: 0, short_writes: 0, ..Faults::default() });

@@ -13,9 +13,8 @@ fn alone() -> MutexGuard<'static, ()> {
     RUNS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn ground(name: &str) -> Ground {
-    let folder = std::env::temp_dir().join(format!("simulate-test-{name}-{}", std::process::id()));
-    Ground::new(folder).expect("the folder for temporary files can be written")
+fn ground() -> Ground {
+    Ground::new().expect("the folder for temporary files can be written")
 }
 
 fn is_good(report: &Report) {
@@ -25,7 +24,7 @@ fn is_good(report: &Report) {
 #[test]
 fn what_must_hold_holds() {
     let _alone = alone();
-    let ground = ground("seeds");
+    let ground = ground();
     let mut statuses = std::collections::BTreeSet::new();
     for seed in 0..300 {
         let report = ground.run(seed);
@@ -41,7 +40,7 @@ fn what_must_hold_holds() {
 #[test]
 fn a_seed_repeats_every_step() {
     let _alone = alone();
-    let ground = ground("twice");
+    let ground = ground();
     let digests = |seed| (ground.run(seed).digest, ground.run(seed).digest);
     let all: Vec<_> = (0..30).map(digests).collect();
     all.iter().for_each(|(first, second)| assert_eq!(first, second));
@@ -57,7 +56,7 @@ fn all_that_is_asked_for_comes_where_nothing_fails() {
     let mut places: Vec<Place> = (0..FILES.len()).flat_map(|n| [Place::File(n), Place::Rewritten(n)]).collect();
     places.extend(backends.iter().flat_map(|how| routes.map(|route| Place::Backend(route, *how, 20_000))));
     places.extend([Place::Text, Place::Moved, Place::Missing]);
-    let ground = ground("calm");
+    let ground = ground();
     for speaks in [Speaks::Http1, Speaks::Https1, Speaks::Http2, Speaks::Https2] {
         let places = places.clone();
         let report = ground.run_plan(1, move |_| {
@@ -72,7 +71,7 @@ fn all_that_is_asked_for_comes_where_nothing_fails() {
 #[test]
 fn a_client_that_takes_no_more_loses_its_connection() {
     let _alone = alone();
-    let ground = ground("frozen");
+    let ground = ground();
     for (speaks, seed) in [Speaks::Http1, Speaks::Https1, Speaks::Http2, Speaks::Https2].into_iter().zip(0..) {
         let report = ground.run_plan(seed, move |_| {
             let largest = Ask::get(1, Place::File(FILES.len() - 1));
@@ -92,7 +91,7 @@ fn a_client_that_takes_no_more_loses_its_connection() {
 #[test]
 fn bodies_that_are_large_together_go_out_whole() {
     let _alone = alone();
-    let ground = ground("bodies");
+    let ground = ground();
     for (speaks, seed) in [Speaks::Http2, Speaks::Https2].into_iter().zip(0..) {
         let report = ground.run_plan(seed, move |_| {
             let place = Place::Backend(Route::Unbuffered, How::Well, 300);
