@@ -1,4 +1,5 @@
-//! The house checks: import direction, sizes and import circles with a ratchet, unsafe, banned words, directives documented.
+//! The house checks: import direction, sizes and import circles with a ratchet, unsafe, banned words, temporary
+//! folders, directives documented.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -66,6 +67,10 @@ const UNSAFE: [&str; 3] = ["os", "shm", "rt"];
 /// Names that don't stand outside tests.
 const BANNED: [&str; 4] = ["todo!(", "unimplemented!(", "dbg!(", ".unwrap()"];
 
+/// Files that may ask for the system's folder of temporary files. All others, tests too, let `tempfile` make a new one below
+/// it: a name of one's own choice may be there already.
+const TEMPORARY: [&str; 1] = ["crates/engine/src/personality.rs"];
+
 /// The longest function and the longest file (without its tests) that nobody needs to explain.
 const FUNCTION_LINES: usize = 70;
 const FILE_LINES: usize = 800;
@@ -81,8 +86,8 @@ const RATCHET: &str = "xtask/ratchet.tsv";
 pub(crate) const HELP: &str = "\
 usage: cargo xtask tidy [--write]
 
-Checks the house rules: import direction, import circles, sizes of functions and files, unsafe code, banned words, tiers of
-tests.
+Checks the house rules: import direction, import circles, sizes of functions and files, unsafe code, banned words, folders
+for temporary files, tiers of tests.
 
   --write   lowers the ratchet (xtask/ratchet.tsv) to what is there
 ";
@@ -94,6 +99,7 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
     let mut faults = imports()?;
     faults.extend(acquaintances(&sources));
     faults.extend(banned(&sources));
+    faults.extend(temporary(&sources));
     faults.extend(crate::compare::faults()?);
     faults.extend(crate::tiers::faults()?);
     let unsafe_sites = count_unsafe(&sources, &mut faults);
@@ -250,6 +256,18 @@ fn banned(sources: &[Source]) -> Vec<String> {
         }
     }
     faults
+}
+
+/// Names of temporary files and folders that could be there already.
+fn temporary(sources: &[Source]) -> Vec<String> {
+    let others =
+        sources.iter().filter(|s| !TEMPORARY.contains(&&*s.name()) && !s.name().ends_with("xtask/src/tidy.rs"));
+    let lines = others.flat_map(|source| source.text.lines().enumerate().map(move |(at, line)| (source, at, line)));
+    let asking = lines.filter(|(_, _, line)| line.split("//").next().is_some_and(|code| code.contains("temp_dir")));
+    let fault = |(source, at, _): (&Source, usize, &str)| {
+        format!("{}:{}: temp_dir: tempfile::TempDir makes a folder that is new", source.name(), at + 1)
+    };
+    asking.map(fault).collect()
 }
 
 /// Counts `unsafe` blocks, functions and impls; those outside the crates that may have them are faults.
@@ -437,6 +455,15 @@ mod tests {
     fn names_of_dependencies() {
         let manifest = "[package]\nname = \"x\"\n[dependencies]\nbuf.workspace = true\nos = { path = \"..\" }\n[dev-dependencies]\nconf = \"1\"\n";
         assert_eq!(dependencies(manifest), ["buf", "os"]);
+    }
+
+    #[test]
+    fn folders_are_new() {
+        let text = "fn a() {}\n// Not env::temp_dir().\n#[cfg(test)]\nmod tests {\n    use std::env::temp_dir;\n}\n";
+        let of = |path: &str| Source { path: tools::root().join(path), text: text.to_string(), tests_from: 2 };
+        let faults = temporary(&[of("crates/x/src/y.rs"), of(TEMPORARY[0]), of("tests/src/x.rs")]);
+        assert_eq!(faults.len(), 2, "{faults:?}");
+        assert!(faults[0].starts_with("crates/x/src/y.rs:5: ") && faults[1].starts_with("tests/src/x.rs:5: "));
     }
 
     #[test]
