@@ -21,6 +21,8 @@ struct Tester {
     /// A copy of the folder: tested files may need another one beside them, and another user reads them.
     copy: PathBuf,
     server: PathBuf,
+    /// Where the server makes its user's folder.
+    temp: PathBuf,
     as_nobody: bool,
 }
 
@@ -42,6 +44,7 @@ impl Tester {
         let tester = Tester {
             copy: work.join("copy"),
             server: work.join("tidegate"),
+            temp: work.join("temp"),
             as_nobody: rustix::process::geteuid().is_root(),
         };
         for path in tools::files(folder) {
@@ -52,6 +55,9 @@ impl Tester {
                 fs::set_permissions(&to, fs::Permissions::from_mode(0o644)).map_err(|e| failed(&to, e))?;
             }
         }
+        let made = fs::create_dir(&tester.temp);
+        let opened = made.and_then(|()| fs::set_permissions(&tester.temp, fs::Permissions::from_mode(0o1777)));
+        opened.map_err(|e| failed(&tester.temp, e))?;
         fs::copy(tools::server()?, &tester.server).map_err(|e| failed(&tester.server, e))?;
         Ok(tester)
     }
@@ -97,7 +103,7 @@ impl Tester {
         if self.as_nobody {
             command.args(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"]);
         }
-        command.arg(&self.server).args(["-t", "-c"]).arg(&beside).current_dir("/");
+        command.arg(&self.server).args(["-t", "-c"]).arg(&beside).current_dir("/").env("TMPDIR", &self.temp);
         let out = command.output().map_err(|e| format!("timeout: {e}"))?;
         let _ = fs::remove_file(&beside);
         Ok(Some(faults(&String::from_utf8_lossy(&out.stderr))))
