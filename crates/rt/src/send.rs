@@ -162,8 +162,11 @@ pub(crate) fn write_chain(fd: RawFd, chain: &mut Chain, nopush: bool) -> io::Res
 /// Writes the memory at the front of the chain: how many bytes that is, and how many were written.
 fn write_memory(fd: RawFd, chain: &Chain, nopush: bool) -> (u64, io::Result<usize>) {
     let pieces = chain.pieces();
-    if let [Piece::Bytes(only)] = pieces {
-        return (only.len() as u64, os::io::send(fd, only, false));
+    if let [Piece::Bytes(only), rest @ ..] = pieces
+        && !matches!(rest.first(), Some(Piece::Bytes(_)))
+    {
+        // A file behind it fills the packet up only where that is asked for, since it costs more than it saves.
+        return (only.len() as u64, os::io::send(fd, only, nopush && !rest.is_empty()));
     }
     let mut slices = [IoSlice::new(&[]); PIECES];
     let (mut count, mut len) = (0, 0);
@@ -173,12 +176,7 @@ fn write_memory(fd: RawFd, chain: &Chain, nopush: bool) -> (u64, io::Result<usiz
         count += 1;
         len += bytes.len() as u64;
     }
-    // Further memory is to fill the packet up; a file only where that is asked for, since it costs more than it saves.
+    // Further memory is to fill the packet up, too.
     let more = pieces.get(count).is_some_and(|next| nopush || matches!(next, Piece::Bytes(_)));
-    let slices = &slices[..count];
-    let wrote = match slices {
-        [only] => os::io::send(fd, only, more),
-        _ => os::io::send_vectored(fd, slices, more),
-    };
-    (len, wrote)
+    (len, os::io::send_vectored(fd, &slices[..count], more))
 }

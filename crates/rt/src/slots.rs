@@ -281,13 +281,15 @@ impl Slots {
         slot
     }
 
-    /// Takes the mark away, if it is there. Who was asked to give the place up, and got a request first, needs it again.
-    pub(crate) fn set_busy(&mut self, n: u32) {
-        let Some(slot) = self.get_mut(n) else { return };
+    /// Takes the mark away, if it is there, and gives the slot back. Who was asked to give the place up, and got a request first,
+    /// needs it again.
+    pub(crate) fn set_busy(&mut self, n: u32) -> Option<&mut Slot> {
+        let slot = self.rows.get_mut(n as usize)?.as_mut()?;
         let (reusable, evicted) = (slot.has(flag::REUSABLE), slot.has(flag::EVICTED));
         slot.flags &= !(flag::REUSABLE | flag::EVICTED);
         self.idle -= usize::from(reusable);
         self.evicted -= usize::from(evicted);
+        Some(slot)
     }
 
     /// Tells all idle slots to give their places up; the tasks to wake.

@@ -330,10 +330,10 @@ impl Stream {
     }
 
     pub(crate) fn raw_try_send(&self, bytes: &[u8]) -> io::Result<Tried> {
-        if !self.sends_at_once() {
-            return Ok(Tried::Nothing);
-        }
         self.with(|slot| {
+            if !self.is_direct(slot) {
+                return Ok(Tried::Nothing);
+            }
             slot.before_write();
             match os::io::send(raw(slot), bytes, false) {
                 Ok(n) => {
@@ -351,8 +351,12 @@ impl Stream {
     /// Whether bytes would go to the kernel at once: nothing waits to go first, and the driver isn't one that sends by
     /// itself.
     pub(crate) fn sends_at_once(&self) -> bool {
+        self.with(|slot| self.is_direct(slot))
+    }
+
+    fn is_direct(&self, slot: &Slot) -> bool {
         let direct = !self.core.ring && !self.core.is_sim;
-        direct && self.with(|slot| slot.queues.is_none() && !slot.has(flag::ENDED) && slot.has(flag::WRITABLE))
+        direct && slot.queues.is_none() && slot.flags & (flag::ENDED | flag::WRITABLE) == flag::WRITABLE
     }
 
     /// Has io_uring send the chain, unless files are in it; whether it is sending now.
@@ -500,7 +504,9 @@ impl Stream {
             true => {
                 slots.set_reusable(self.slot, flag::IDLE, self.core.clock.now());
             }
-            false => slots.set_busy(self.slot),
+            false => {
+                slots.set_busy(self.slot);
+            }
         }
     }
 
@@ -516,6 +522,13 @@ impl Stream {
         }
         if slot.recv_task != NONE {
             self.core.arm(self.slot, slot);
+        }
+    }
+
+    /// Ends a [`Stream::rest`]: the connection is busy, and `recv` has no deadline any more.
+    pub fn wake(&self) {
+        if let Some(slot) = self.core.slots.borrow_mut().set_busy(self.slot) {
+            slot.recv_deadline = Tick::NONE;
         }
     }
 

@@ -1,5 +1,7 @@
 //! Searches over eight bytes at a time in plain integers, and over 32 where texts are long.
 
+use crate::class::{NAME, is};
+
 const ONES: u64 = 0x0101_0101_0101_0101;
 const HIGH: u64 = 0x8080_8080_8080_8080;
 
@@ -66,9 +68,32 @@ pub(crate) fn find_name_end(buf: &[u8], at: usize) -> Option<usize> {
     find(buf, at, |w| below(w, 0x21) | equal(w, b':'), |b| b < 0x21 || b == b':')
 }
 
+/// Whether all bytes are letters, digits or `-`, as those of usual names are. Long names are looked at by sixteen bytes, of which
+/// the last may overlap those before.
+pub(crate) fn is_usual_name(name: &[u8]) -> bool {
+    let Some(last) = name.last_chunk::<16>() else { return name.iter().all(|&b| is(b, NAME)) };
+    let is_odd = |b: u8| ((b | 32).wrapping_sub(b'a') >= 26) & (b.wrapping_sub(b'0') >= 10) & (b != b'-');
+    let has_odd = |block: &[u8; 16]| block.iter().fold(false, |found, b| found | is_odd(*b));
+    !has_odd(last) && !name.as_chunks::<16>().0.iter().any(has_odd)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn usual_names() {
+        for len in 0..40 {
+            for place in 0..len {
+                for byte in 0..=255u8 {
+                    let mut name = vec![b"-09azAZ"[len % 7]; len];
+                    name[place] = byte;
+                    let expect = byte.is_ascii_alphanumeric() || byte == b'-';
+                    assert_eq!(is_usual_name(&name), expect, "{byte} at {place} of {len}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn every_byte_at_every_place() {

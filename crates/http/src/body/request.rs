@@ -164,7 +164,10 @@ impl RequestBody {
             expect,
             change,
         } = self;
-        (*framing, *declared, *unread) = (Framing::Done, None, Bytes::default());
+        (*framing, *declared) = (Framing::Done, None);
+        if !unread.is_empty() {
+            *unread = Bytes::default();
+        }
         (*received, *raw, *raw_before) = (0, 0, 0);
         (*delimiter, *rest, *expect) = (Delimiter::Length, Remainder::Wanted, false);
         *dropped_until = None;

@@ -103,7 +103,9 @@ impl Found {
         let response = &mut r.response;
         response.status = 200;
         // The type that came with a backend's X-Accel-Redirect is kept.
-        response.content_type = response.content_type.take().or((!content_type.is_empty()).then_some(content_type));
+        if response.content_type.is_none() && !content_type.is_empty() {
+            response.content_type = Some(content_type);
+        }
         response.content_length = Some(self.size);
         response.last_modified = Some(self.modified);
         match etag {

@@ -14,7 +14,7 @@ use std::any::Any;
 use std::fmt;
 use std::rc::Rc;
 
-use buf::Bytes;
+use buf::{Buf, Bytes};
 use common::slots::Slots;
 use common::vars::Store;
 use engine::log::{Level, Log};
@@ -110,6 +110,8 @@ pub struct Request {
     pub header_sent: u64,
     /// How many bytes of the body another worker has read.
     pub body_before: u64,
+    /// Memory for the head of the response, between responses.
+    pub(crate) head_memory: Buf,
     /// `$limit_rate`: set by `set` or a backend, else by `limit_rate` once the response is begun.
     pub rate: Option<u64>,
     /// `$request_id`, once it has been read.
@@ -262,6 +264,7 @@ impl Request {
             sent_before: 0,
             header_sent: 0,
             body_before: 0,
+            head_memory: Buf::empty(),
             rate: None,
             id: None,
             depth: 0,
@@ -309,6 +312,7 @@ impl Request {
             delivery,
             header_sent,
             body_before,
+            head_memory,
             rate,
             id,
             depth,
@@ -321,6 +325,7 @@ impl Request {
         uri.clear();
         args.clear();
         host.clear();
+        head_memory.clear();
         vars.clear();
         response.clear();
         body.clear();
@@ -657,7 +662,9 @@ impl Request {
             Some(Alias::All) if self.uri_fit != UriFit::InAlias => {}
             Some(Alias::All) | None => path.extend_from_slice(&self.uri),
         }
-        path.contains(&0).then(|| path.clear());
+        if memchr::memchr(0, path).is_some() {
+            path.clear();
+        }
         Ok(())
     }
 

@@ -89,6 +89,7 @@ fn shown(r: &Request) -> Members {
             sent_before,
             header_sent,
             body_before,
+            head_memory: head_memory.to_vec(),
             rate,
             id,
             depth,
@@ -134,6 +135,7 @@ fn poison(r: &mut Request, other: &Rc<Server>) {
         sent_before,
         header_sent,
         body_before,
+        head_memory,
         rate,
         id,
         depth,
@@ -152,6 +154,7 @@ fn poison(r: &mut Request, other: &Rc<Server>) {
     uri.extend_from_slice(b"/old");
     args.extend_from_slice(b"old");
     host.extend_from_slice(b"old");
+    head_memory.extend_from_slice(b"HTTP/1.1 200 OK");
     (*uri_source, *uri_fit) = (UriSource::ServerWithArgs, UriFit::Changed);
     (*upstream, *family) = (Some(crate::exchange::Exchange::new()), Some(Rc::default()));
     vars.slots.entry::<u8>();

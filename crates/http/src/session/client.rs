@@ -252,6 +252,13 @@ impl Client {
         }
     }
 
+    /// Ends a [`Client::rest`]: the connection is busy, and `recv` has no deadline any more.
+    pub fn wake(&self) {
+        if let Client::Socket(socket) = self {
+            socket.wake();
+        }
+    }
+
     /// Marks the connection as idle: free to be closed if its place is needed.
     pub fn set_idle(&self, idle: bool) {
         if let Client::Socket(socket) = self {

@@ -146,7 +146,10 @@ fn send_head_and_body(r: &mut Request, mut response: Buf) -> Result<Option<Rest>
         begin_to_send(r)?;
     }
     match client.try_send(&response).map_err(|error| send_failed(r, &error))? {
-        Tried::Sent(sent) if sent == response.len() => return Ok(None),
+        Tried::Sent(sent) if sent == response.len() => {
+            h1::head::keep(r, response);
+            return Ok(None);
+        }
         Tried::Sent(sent) => response.consume(sent),
         Tried::Taken => return Ok(left(r, Chain::new())),
         Tried::Nothing => {}

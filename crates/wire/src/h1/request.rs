@@ -391,6 +391,7 @@ impl RequestHead {
     }
 
     /// Adds a header line, unless it is one to be ignored.
+    #[inline]
     pub(crate) fn add(&mut self, field: HeaderSpan, buf: &[u8], limits: &Limits) -> Result<(), RequestError> {
         if field.invalid && limits.ignore_invalid {
             // As a line in HTTP/1, by its name in HTTP/2: as nginx logs them.

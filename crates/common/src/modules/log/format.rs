@@ -1,7 +1,9 @@
 //! `log_format`: what a line says, and how the values of variables are escaped in it.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::marker::PhantomData;
+use std::ops::Range;
 use std::rc::Rc;
 
 use conf::{Directive, Error, Loader, Result, Word};
@@ -28,6 +30,8 @@ pub(super) struct Format {
     values: Box<[(Box<[u8]>, Value)]>,
     /// The text after the last value.
     end: Box<[u8]>,
+    /// How many bytes of the texts would be escaped if they were a value's.
+    odd: usize,
 }
 
 /// Where a value in a line comes from.
@@ -57,7 +61,14 @@ impl Format {
     }
 
     /// Appends the line of a session, without its end.
+    ///
+    /// Few values have anything to be escaped. The bytes of the whole line that would be are counted: if the texts of the
+    /// format have as many, no value has one.
     pub(super) fn render<S: Session>(&self, session: &mut S, out: &mut Vec<u8>) {
+        // Taken, not borrowed: a variable may do whatever it likes.
+        let mut places = PLACES.take();
+        places.clear();
+        let begin = out.len();
         for (text, value) in &self.values {
             out.extend_from_slice(text);
             let start = out.len();
@@ -65,20 +76,73 @@ impl Format {
                 Value::Variable(id) => session.variable(*id, out),
                 Value::Capture(n) => session.capture(*n).map(|text| out.extend_from_slice(text)).is_some(),
             };
-            self.escape(found, out, start);
+            if !found && self.escape == Escape::Default {
+                out.push(b'-');
+            }
+            places.push(start..out.len());
         }
         out.extend_from_slice(&self.end);
+        if self.escape.count(&out[begin..]) != self.odd {
+            let line = out.split_off(begin);
+            self.escape.write(&line, begin, &places, out);
+        }
+        PLACES.set(places);
     }
+}
 
-    /// Escapes the value that begins at `start`.
-    fn escape(&self, found: bool, out: &mut Vec<u8>, start: usize) {
-        match self.escape {
-            Escape::Default if !found => out.push(b'-'),
-            Escape::Default => escape_with(out, start, &DEFAULT, hex),
-            Escape::Json => escape_with(out, start, &JSON, json),
-            Escape::None => {}
+thread_local! {
+    /// Where the values are in the line that is being written.
+    static PLACES: RefCell<Vec<Range<usize>>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Escape {
+    fn needs(self, c: u8) -> bool {
+        // No branches: see `count`.
+        let common = (c < b' ') | (c == b'"') | (c == b'\\');
+        match self {
+            Escape::Default => common | (c > b'~'),
+            Escape::Json => common,
+            Escape::None => false,
         }
     }
+
+    /// How many of these bytes would be escaped in a value.
+    fn count(self, text: &[u8]) -> usize {
+        match self {
+            Escape::Default => count(text, |c| Escape::Default.needs(c)),
+            Escape::Json => count(text, |c| Escape::Json.needs(c)),
+            Escape::None => 0,
+        }
+    }
+
+    /// Appends a line whose values, at these places counted from `begin` before it, have bytes to be escaped.
+    #[cold]
+    fn write(self, line: &[u8], begin: usize, places: &[Range<usize>], out: &mut Vec<u8>) {
+        let mut at = 0;
+        for place in places {
+            let (start, end) = (place.start - begin, place.end - begin);
+            out.extend_from_slice(&line[at..start]);
+            for &c in &line[start..end] {
+                match self {
+                    _ if !self.needs(c) => out.push(c),
+                    Escape::Json => json(c, out),
+                    Escape::Default | Escape::None => hex(c, out),
+                }
+            }
+            at = end;
+        }
+        out.extend_from_slice(&line[at..]);
+    }
+}
+
+/// How many bytes are so, blanks apart. Compilers make vector instructions of blocks, and of nothing else.
+#[inline]
+fn count(text: &[u8], is: impl Fn(u8) -> bool) -> usize {
+    let of_block = |block: &[u8; 32]| usize::from(block.iter().fold(0, |n, c| n + u8::from(is(*c))));
+    let (blocks, rest) = text.as_chunks::<32>();
+    let mut last = [b' '; 32];
+    last[..rest.len()].copy_from_slice(rest);
+    blocks.iter().map(of_block).sum::<usize>() + of_block(&last)
 }
 
 /// Gathers the parts of a format.
@@ -104,50 +168,9 @@ impl Builder {
     }
 
     fn format(self, escape: Escape) -> Format {
-        Format { escape, values: self.values.into(), end: self.text.into() }
+        let odd = self.values.iter().map(|(text, _)| escape.count(text)).sum::<usize>() + escape.count(&self.text);
+        Format { escape, values: self.values.into(), end: self.text.into(), odd }
     }
-}
-
-/// Writes anew what follows the first byte that needs it; most values have none.
-fn escape_with(out: &mut Vec<u8>, start: usize, needs: &Needs, write: fn(u8, &mut Vec<u8>)) {
-    if plain(&out[start..]) {
-        return;
-    }
-    let Some(first) = out[start..].iter().position(|c| needs[usize::from(*c)]) else { return };
-    let rest = out.split_off(start + first);
-    for c in rest {
-        if needs[usize::from(c)] { write(c, out) } else { out.push(c) }
-    }
-}
-
-/// Whether there is nothing but printable ASCII without quotes and backslashes, which no escaping touches: found out
-/// sixteen bytes at a time, and of the rest eight, which may overlap those before them.
-fn plain(value: &[u8]) -> bool {
-    let Some(last) = value.last_chunk::<8>() else { return !value.iter().any(|c| DEFAULT[usize::from(*c)]) };
-    let (blocks, rest) = value.as_chunks::<16>();
-    blocks.iter().all(plain_block) && rest.first_chunk::<8>().is_none_or(plain_block) && plain_block(last)
-}
-
-#[inline]
-fn plain_block<const N: usize>(block: &[u8; N]) -> bool {
-    let odd = |c: u8| !(32..=126).contains(&c) | (c == b'"') | (c == b'\\');
-    !block.iter().fold(false, |any, c| any | odd(*c))
-}
-
-/// The bytes that have to be escaped.
-type Needs = [bool; 256];
-
-static DEFAULT: Needs = needs(false);
-static JSON: Needs = needs(true);
-
-const fn needs(json: bool) -> Needs {
-    let mut needs = [false; 256];
-    let mut c = 0;
-    while c < 256 {
-        needs[c] = c < 32 || c == b'"' as usize || c == b'\\' as usize || (c > 126 && !json);
-        c += 1;
-    }
-    needs
 }
 
 fn hex(c: u8, out: &mut Vec<u8>) {
@@ -263,23 +286,32 @@ mod tests {
             (Escape::Json, None, b"a\"\""),
             (Escape::None, Some(b"\"\\\n"), b"a\"\"\\\n\""),
         ] {
-            let mut out = Vec::new();
             let mut format = Builder::default();
             format.add(template.parts());
+            // What stands before the line stays as it is.
+            let mut out = b"\"\n".to_vec();
             format.format(escape).render(&mut Known(value), &mut out);
-            assert_eq!(out.escape_ascii().to_string(), expect.escape_ascii().to_string());
+            assert_eq!(
+                out.strip_prefix(b"\"\n").unwrap().escape_ascii().to_string(),
+                expect.escape_ascii().to_string()
+            );
         }
     }
 
     #[test]
     fn a_byte_to_be_escaped_is_found_wherever_it_is() {
-        for len in 0..40 {
-            assert!(plain(&vec![b'~'; len]));
-            for at in 0..len {
+        for len in (0..40).chain([16 * 255 - 1, 16 * 255, 16 * 256 + 3]) {
+            for escape in [Escape::Default, Escape::Json] {
+                assert_eq!(escape.count(&vec![b'~'; len]), 0);
+                assert_eq!(escape.count(&vec![b'"'; len]), len);
+            }
+            for at in (0..len).take(40) {
                 for c in 0..=255 {
                     let mut value = vec![b' '; len];
                     value[at] = c;
-                    assert_eq!(plain(&value), !DEFAULT[usize::from(c)], "{c} at {at} of {len}");
+                    for escape in [Escape::Default, Escape::Json, Escape::None] {
+                        assert_eq!(escape.count(&value), usize::from(escape.needs(c)), "{c} at {at} of {len}");
+                    }
                 }
             }
         }

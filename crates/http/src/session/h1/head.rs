@@ -13,16 +13,27 @@ use crate::response::{Header, Headers, Response, reason};
 
 /// Memory for a head; most fit.
 const HEAD_SIZE: usize = 1024;
+/// How much memory a request keeps for the next head; that is enough for one with a small body.
+const MOST_KEPT: usize = 4 << 10;
 
-/// The head of the response, with room for so many bytes after it.
-pub fn write(r: &Request, room: usize) -> Buf {
-    let mut out = Buf::with_capacity(HEAD_SIZE + room);
+/// The head of the response, with room for so many bytes after it. It takes the request's memory for that.
+pub fn write(r: &mut Request, room: usize) -> Buf {
+    let mut out = std::mem::replace(&mut r.head_memory, Buf::empty());
+    out.reserve(HEAD_SIZE + room);
     // HTTP/0.9 has no head.
     if r.line.version != 9 && !r.response.headless {
         head::write(r, &mut Text(&mut out));
         out.extend_from_slice(b"\r\n");
     }
     out
+}
+
+/// Gives back the memory of [`write`] for the next head, unless it is large.
+pub fn keep(r: &mut Request, mut memory: Buf) {
+    if memory.capacity() <= MOST_KEPT {
+        memory.clear();
+        r.head_memory = memory;
+    }
 }
 
 /// A head as text.

@@ -6,6 +6,7 @@
 mod answer;
 pub mod head;
 
+use std::borrow::Borrow;
 use std::cell::RefCell;
 use std::future::Future;
 use std::io;
@@ -17,8 +18,9 @@ use buf::{Buf, Bytes};
 use common::front::proxy;
 use common::vars::Regex;
 use engine::log::{Level, TIMED_OUT};
+use shm::Counter;
 use wire::Span;
-use wire::h1::{BodyFraming, Limits, Method, Parsed, RequestError, Stage};
+use wire::h1::{BodyFraming, Limits, Method, Parsed, RequestError, RequestHead, Stage};
 
 use self::answer::{Left, answer_at_once, answer_later, finish, finish_at_once};
 use crate::app::handover;
@@ -196,7 +198,7 @@ impl State {
             let served = match parse(&mut r, &bytes) {
                 Some(result) => {
                     let refused = parsed(&mut r, bytes, result);
-                    let _doing = Doing::new(&http.status.writing);
+                    let _doing = Doing::of(&http.status.writing);
                     answer_at_once(&mut r, refused).and_then(|()| finish_at_once(&r))
                 }
                 None => {
@@ -250,18 +252,24 @@ impl Drop for Open {
 }
 
 /// Counts what a connection is doing.
-pub(super) struct Doing(shm::Counter);
+pub(super) struct Doing<C: Borrow<Counter> = Counter>(C);
 
 impl Doing {
-    pub(super) fn new(counter: &shm::Counter) -> Doing {
-        counter.add(1);
-        Doing(counter.clone())
+    pub(super) fn new(counter: &Counter) -> Doing {
+        Doing::of(counter.clone())
     }
 }
 
-impl Drop for Doing {
+impl<C: Borrow<Counter>> Doing<C> {
+    fn of(counter: C) -> Doing<C> {
+        counter.borrow().add(1);
+        Doing(counter)
+    }
+}
+
+impl<C: Borrow<Counter>> Drop for Doing<C> {
     fn drop(&mut self) {
-        self.0.sub(1);
+        self.0.borrow().sub(1);
     }
 }
 
@@ -272,7 +280,11 @@ const FIRST_READ: usize = 4 << 10;
 fn poll_first_bytes(http: &Http, conn: &Connection, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
     let size = conn.facts.address.default.core.client_header_buffer_size.max(FIRST_READ);
     let read = ready!(conn.link.stream.poll_recv(cx, size));
-    conn.link.stream.set_idle(false);
+    match conn.facts.requests {
+        // The time for the first head runs from the beginning of the connection.
+        0 => conn.link.stream.set_idle(false),
+        _ => conn.link.stream.wake(),
+    }
     Poll::Ready(match read {
         Ok(bytes) if bytes.is_empty() => {
             silence::log_close(http, conn);
@@ -478,11 +490,19 @@ fn parse(r: &mut Request, data: &[u8]) -> Option<Result<usize, RequestError>> {
 
 /// Chooses the server of a head that was read, and prepares the request for its phases; the fault for which it is refused.
 fn parsed(r: &mut Request, bytes: Bytes, result: Result<usize, RequestError>) -> Option<Fault> {
+    if r.conn.requests == 1 {
+        end_wait(r);
+    }
     let understood = match result {
         Ok(used) => complete(r, bytes, used),
         Err(error) => Err(refuse(r, bytes, error)),
     };
     understood.err()
+}
+
+/// The head is there: the time for it no longer counts.
+fn end_wait(r: &Request) {
+    r.client().inspect(|client| client.set_recv_timeout(None));
 }
 
 /// Reads the rest of a head, of which the request has what came first.
@@ -518,6 +538,7 @@ async fn read_head(r: &mut Request) -> Head {
             }
         }
         if let Some(result) = parse(r, &buf) {
+            end_wait(r);
             return parsed(r, buf.freeze(), result).map_or(Head::Complete, Head::Refused);
         }
     }
@@ -536,28 +557,30 @@ pub(crate) fn limits(core: &CoreServer) -> Limits {
 
 /// The head is there: everything that follows from it.
 fn complete(r: &mut Request, mut bytes: Bytes, used: usize) -> Result<(), Fault> {
-    r.client().inspect(|client| client.set_recv_timeout(None));
     let rest = bytes.split_off(used);
     r.head = bytes;
     r.method = r.line.method_id;
     if !r.line.ignored.is_empty() {
         log_ignored(r);
     }
-    if let Err(fault) = set_uri(r) {
+    let merge = r.server.core.merge_slashes;
+    let Request { head, line, uri, args, host, .. } = r;
+    let head = &head[..];
+    if !take_uri(line, head, merge, uri, args) {
         r.line.refuse_uri();
         r.parser.refuse_uri();
-        return Err(fault);
+        return Err(invalid_uri(r));
     }
-    set_server(r)?;
-    let framing = r.line.framing(&r.head).map_err(|error| refuse_parsed(r, error))?;
+    take_host(line, head, host);
+    let (framing, keeps, waits) = (line.framing(head), line.keep_alive(head), line.expects_continue(head));
+    choose_server(r)?;
+    let framing = framing.map_err(|error| refuse_parsed(r, error))?;
     let method = r.line.check_method(r.server.serves_connect, framing);
     method.map_err(|error| refuse_parsed(r, error))?;
     crate::session::tls::check(r).inspect_err(|_| r.ending = Ending::Linger)?;
-    let expect = framing != BodyFraming::None && r.line.expects_continue(&r.head);
-    r.body.begin(framing, rest, expect);
+    r.body.begin(framing, rest, waits && framing != BodyFraming::None);
     // After CONNECT the client may take the connection for its tunnel's, whatever the answer is.
-    let keeps = r.line.keep_alive(&r.head) && r.method != Method::Connect;
-    r.ending = if keeps { Ending::Keep } else { Ending::Close };
+    r.ending = if keeps && r.method != Method::Connect { Ending::Keep } else { Ending::Close };
     if r.conn.debug {
         let shown = buf::text::encode(r.line.request_line.of(&r.head)).into_owned();
         r.log_at(Level::Debug, format_args!("http request line: \"{shown}\""));
@@ -578,44 +601,64 @@ pub(super) fn log_ignored(r: &Request) {
 }
 
 pub(crate) fn set_uri(r: &mut Request) -> Result<(), Fault> {
-    if let Some(args) = r.line.args {
-        r.args.extend_from_slice(args.of(&r.head));
-    }
-    if r.line.empty_path_in_uri {
-        r.uri.push(b'/');
-        return Ok(());
-    }
-    let path = r.line.uri_path.of(&r.head);
-    if !r.line.complex_uri {
-        r.uri.extend_from_slice(path);
-        return Ok(());
-    }
     let merge = r.server.core.merge_slashes;
-    let target = r.line.target.of(&r.head);
-    match wire::uri::normalize(target, merge, &mut r.uri) {
+    let Request { head, line, uri, args, .. } = r;
+    if take_uri(line, head, merge, uri, args) { Ok(()) } else { Err(invalid_uri(r)) }
+}
+
+/// Takes the URI's path, decoded and normalised, and its arguments; false if it isn't valid.
+fn take_uri(line: &RequestHead, head: &[u8], merge: bool, uri: &mut Vec<u8>, args: &mut Vec<u8>) -> bool {
+    if let Some(sent) = line.args {
+        args.extend_from_slice(sent.of(head));
+    }
+    if line.empty_path_in_uri {
+        uri.push(b'/');
+        return true;
+    }
+    if !line.complex_uri {
+        uri.extend_from_slice(line.uri_path.of(head));
+        return true;
+    }
+    let target = line.target.of(head);
+    match wire::uri::normalize(target, merge, uri) {
         Ok(normalized) => {
-            r.args.clear();
-            if let Some(args) = normalized.args {
-                r.args.extend_from_slice(args.of(target));
+            args.clear();
+            if let Some(normalized) = normalized.args {
+                args.extend_from_slice(normalized.of(target));
             }
-            Ok(())
+            true
         }
         Err(_) => {
-            r.uri.clear();
-            Err(Fault::InvalidUri.log_with(r, &reading(r, Stage::Line)))
+            uri.clear();
+            false
         }
     }
 }
 
+#[cold]
+fn invalid_uri(r: &mut Request) -> Fault {
+    Fault::InvalidUri.log_with(r, &reading(r, Stage::Line))
+}
+
 /// Chooses the server by the host that was asked for.
 pub(crate) fn set_server(r: &mut Request) -> Result<(), Fault> {
-    // Without a host the server named "" is meant, if there is one.
-    if let Some(host) = r.line.host() {
-        r.host.extend_from_slice(host.of(&r.head));
-        if r.line.host_has_capitals() {
-            r.host.make_ascii_lowercase();
+    let Request { head, line, host, .. } = r;
+    take_host(line, head, host);
+    choose_server(r)
+}
+
+/// Takes the host that was asked for.
+fn take_host(line: &RequestHead, head: &[u8], host: &mut Vec<u8>) {
+    if let Some(asked) = line.host() {
+        host.extend_from_slice(asked.of(head));
+        if line.host_has_capitals() {
+            host.make_ascii_lowercase();
         }
     }
+}
+
+/// The same once the host was taken. Without one the server named "" is meant, if there is one.
+fn choose_server(r: &mut Request) -> Result<(), Fault> {
     if crate::session::tls::is_chosen(r) {
         if let Some(regex) = r.conn.chosen().and_then(|chosen| chosen.regex.clone()) {
             match_host(r, &regex)?;
@@ -665,7 +708,6 @@ pub(crate) fn set_server_of_refused(r: &mut Request) {
 }
 
 fn refuse(r: &mut Request, bytes: Bytes, error: RequestError) -> Fault {
-    r.client().inspect(|client| client.set_recv_timeout(None));
     r.head = bytes;
     know_line(r, error.stage());
     refuse_parsed(r, error)
