@@ -122,7 +122,7 @@ mod tests {
             (&status.waiting, 106),
         ];
         for (counter, value) in counters {
-            counter.store(value);
+            counter.add(value);
         }
         let expect = "Active connections: 291 \nserver accepts handled requests\n 16630948 16630948 31070465 \n\
                       Reading: 6 Writing: 179 Waiting: 106 \n";

@@ -20,7 +20,7 @@ mod try_lock;
 #[cfg(not(all(test, loom)))]
 mod zone;
 
-pub use counters::{Counter, Counters};
+pub use counters::{Counter, Counters, Names};
 pub use map::{Map, Node, Noted};
 pub use mapping::Mapping;
 pub use memory::Memory;

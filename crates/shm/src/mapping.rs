@@ -40,10 +40,20 @@ impl Mapping {
     /// # Panics
     /// If it isn't.
     pub(crate) fn place<T: Shared>(self: &Rc<Self>, offset: usize) -> Place<T> {
+        Place { at: NonNull::from(self.at::<T>(offset)), _mapping: self.clone() }
+    }
+
+    /// The value of type `T` at `offset`, which has to be aligned and inside.
+    ///
+    /// # Panics
+    /// If it isn't.
+    #[inline]
+    pub(crate) fn at<T: Shared>(&self, offset: usize) -> &T {
         assert!(offset.is_multiple_of(align_of::<T>()) && offset + size_of::<T>() <= self.len, "a place inside");
-        // SAFETY: the place is inside the mapping (asserted).
-        let at = unsafe { self.start.add(offset).cast::<T>() };
-        Place { at, _mapping: self.clone() }
+        // SAFETY: the place is inside the mapping and aligned (asserted; the start is page-aligned), and the mapping lives
+        // as long as `self`. `T: Shared` is valid for all bytes and changes only atomically, so any number of processes
+        // may hold references.
+        unsafe { self.start.add(offset).cast::<T>().as_ref() }
     }
 
     /// Where the bytes from `offset` on are, and how many: for [`crate::Memory`].

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
 use os::process::{Exit, Fork};
-use shm::{Counters, Map, Recovery, Zone};
+use shm::{Counters, Map, Names, Recovery, Zone};
 
 const WORKERS: usize = 4;
 /// How long nothing at all may happen, on a machine with other work.
@@ -26,7 +26,8 @@ fn main() {
         return;
     }
     let secs = std::env::var("TIDEGATE_KILL_SECS").ok().and_then(|secs| secs.parse().ok()).unwrap_or(5);
-    let counters = Counters::new(&["operations", "whole", "emptied"]).expect("a mapping");
+    let counters =
+        Counters::new(Names { totals: &["operations", "whole", "emptied"], gauges: &[] }).expect("a mapping");
     COUNTERS.set(Some(counters.clone()));
     let zone = Zone::new("hammered", 128 * 1024, |_, recovery| {
         count(if recovery == Recovery::Whole { "whole" } else { "emptied" });

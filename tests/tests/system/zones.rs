@@ -101,15 +101,23 @@ fn what_a_killed_worker_counted_is_taken_back() {
     });
     let mut server = start(&whole(&format!(
         "limit_conn_zone $arg_a zone=one:64k; limit_conn one 1;
-         server {{ listen 127.0.0.1:%%PORT%%; location / {{ root .; }}
+         server {{ listen 127.0.0.1:%%PORT%%; location / {{ root .; }} location /status {{ stub_status; }}
          location /slow {{ proxy_pass http://127.0.0.1:{}; }} }}",
         backend.port
     )));
+    let figures = |server: &Server| {
+        let page = server.get("/status").text();
+        let active = page.lines().next().unwrap_or_default().to_string();
+        let accepted = page.lines().nth(2).and_then(|counts| counts.split_whitespace().next()?.parse::<u64>().ok());
+        (active, accepted.expect("a number"))
+    };
     let mut busy = server.connect();
     busy.send("GET /slow?a=1 HTTP/1.1\r\nHost: a\r\n\r\n");
     // Once the backend has it: before that the place could be taken by who asks whether it is taken.
     server.wait(|_| backend.connections() == 1, "the request that takes the place");
     assert_eq!(server.get("/limited?a=1").status, 503);
+    server.wait(|s| figures(s).0 == "Active connections: 2 ", "the one that waits, and this");
+    let accepted = figures(&server).1;
     let victims = server.children();
     for victim in &victims {
         kill_process(Pid::from_raw(*victim as i32).expect("a pid"), Signal::KILL).expect("it runs");
@@ -120,6 +128,8 @@ fn what_a_killed_worker_counted_is_taken_back() {
         // A client may be back before the worker that answered it has taken its connection off the count.
         server.wait(|s| s.get("/limited?a=1").status == 200, "the count of who was killed is gone");
     }
+    server.wait(|s| figures(s).0 == "Active connections: 1 ", "so are its connections");
+    assert!(figures(&server).1 > accepted, "what was accepted was");
     server.quiet();
 }
 

@@ -182,7 +182,8 @@ pub struct Shared {
 
 impl Shared {
     fn new() -> std::io::Result<Shared> {
-        Ok(Shared { accept: shm::TryLock::new()?, serial: shm::Counters::new(&["connections"])?.get("connections") })
+        let serial = shm::Counters::new(shm::Names { totals: &["connections"], gauges: &[] })?.get("connections");
+        Ok(Shared { accept: shm::TryLock::new()?, serial })
     }
 }
 

@@ -14,7 +14,7 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 
 use conf::{Error, Loader, Result, Word};
-use shm::{Counters, Map, Recovery, Stuck, Zone};
+use shm::{Counters, Map, Names, Recovery, Stuck, Zone};
 
 use crate::cycle::Cycle;
 use crate::handover::zones::{Label, Passed};
@@ -142,11 +142,7 @@ pub fn large_enough(word: &Word, size: u64) -> Result<usize> {
 }
 
 /// Counters that all workers share and that outlive reloads: those of the old cycle, if it has counters of these names.
-pub fn counters(
-    loader: &mut Loader<'_>,
-    old: Option<&Cycle>,
-    names: &'static [&'static str],
-) -> std::io::Result<Counters> {
+pub fn counters(loader: &mut Loader<'_>, old: Option<&Cycle>, names: Names) -> std::io::Result<Counters> {
     let kept = old.and_then(|old| old.zones.counters.iter().find(|counters| counters.names() == names));
     let counters = match kept {
         Some(counters) => counters.clone(),
@@ -316,9 +312,15 @@ impl Zones {
         self.list.iter().filter_map(|shared| shared.zone.get()).for_each(|zone| zone.close_file());
     }
 
-    /// Frees the locks that the child `pid`, which has ended, had; if it was `killed`, all it held is taken back. Returns
-    /// whether that is done: a process that is stopped may have a lock, and isn't waited for.
+    /// Lets this process, which is to serve, count for itself.
+    pub(crate) fn claim_counters(&self) {
+        self.counters.iter().for_each(Counters::claim);
+    }
+
+    /// Frees the locks that the child `pid`, which has ended, had, and its counters; if it was `killed`, all it held is taken
+    /// back. Returns whether that is done: a process that is stopped may have a lock, and isn't waited for.
     pub fn release_dead(&self, pid: i32, killed: bool) -> bool {
+        self.counters.iter().for_each(|counters| counters.release_dead(pid));
         let mut done = true;
         for (shared, zone) in self.list.iter().filter_map(|shared| Some((shared, shared.zone.get()?))) {
             if zone.release_dead(pid) {

@@ -196,6 +196,7 @@ impl Serving<'_> {
 
     /// Starts the applications, then the accepting.
     fn begin(&self) -> Result<(), String> {
+        self.cycle.zones.claim_counters();
         start_apps(&self.cycle, self.number);
         if let Role::Single(_) = self.role {
             rt::spawn(watch::keep_looking(Rc::downgrade(&self.cycle)));
@@ -506,7 +507,7 @@ pub(crate) fn runtime_of(cycle: &Cycle, driver: rt::Driver) -> std::io::Result<r
         hook: Some(Rc::new(report)),
         serial: Some(Rc::new({
             let shared = cycle.shared.clone();
-            move || shared.serial.add(1)
+            move || shared.serial.next()
         })),
     })
 }

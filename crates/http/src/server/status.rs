@@ -2,7 +2,7 @@
 
 use std::io;
 
-use shm::{Counter, Counters};
+use shm::{Counter, Counters, Names};
 
 /// The counters, in memory that all workers share.
 pub struct Status {
@@ -43,4 +43,5 @@ impl Status {
 }
 
 /// The counters' names.
-pub const NAMES: &[&str] = &["accepted", "handled", "requests", "active", "reading", "writing", "waiting"];
+pub const NAMES: Names =
+    Names { totals: &["accepted", "handled", "requests"], gauges: &["active", "reading", "writing", "waiting"] };
