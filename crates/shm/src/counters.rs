@@ -4,12 +4,13 @@
 //! lock and without waiting for another processor's cache. Who reads adds the rows up. A process without a row, as the
 //! one that made the table, counts in a common one.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::io;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::Mapping;
+use crate::mapping::Place;
 
 /// Rows begin at cache lines of their own.
 const LINE: usize = 64;
@@ -59,6 +60,8 @@ struct Column {
     table: Rc<Table>,
     /// Its place in a row.
     at: usize,
+    /// The same in the row of this process, once it has counted there.
+    own: OnceCell<Place<AtomicU64>>,
 }
 
 impl Counters {
@@ -76,7 +79,7 @@ impl Counters {
     /// If there is none.
     pub fn get(&self, name: &str) -> Counter {
         let n = self.names.iter().position(|n| n == name).expect("counters are asked for by their names");
-        Counter(Rc::new(Column { table: self.table.clone(), at: (1 + n) * WORD }))
+        Counter(Rc::new(Column { table: self.table.clone(), at: (1 + n) * WORD, own: OnceCell::new() }))
     }
 
     /// The names.
@@ -133,17 +136,23 @@ impl Table {
     }
 }
 
+impl Column {
+    #[cold]
+    fn find_own(&self) -> Option<&Place<AtomicU64>> {
+        let own = self.table.own.get();
+        (own > 0).then(|| self.own.get_or_init(|| self.table.mapping.place(own + self.at)))
+    }
+}
+
 impl Counter {
     /// Adds `n`.
     #[inline]
     pub fn add(&self, n: u64) {
-        let Column { table, at } = &*self.0;
-        let own = table.own.get();
-        let word = table.word(own + at);
-        if own == 0 {
-            word.fetch_add(n, Ordering::Relaxed);
-        } else {
-            word.store(word.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+        let own = self.0.own.get().or_else(|| self.0.find_own());
+        match own {
+            // Nobody else writes to it.
+            Some(word) => word.store(word.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed),
+            None => _ = self.0.table.word(self.0.at).fetch_add(n, Ordering::Relaxed),
         }
     }
 
@@ -160,7 +169,7 @@ impl Counter {
 
     /// The value: the sum of what all processes have counted.
     pub fn load(&self) -> u64 {
-        let Column { table, at } = &*self.0;
+        let Column { table, at, .. } = &*self.0;
         let sum = table.rows().fold(0u64, |sum, row| sum.wrapping_add(table.word(row + at).load(Ordering::Relaxed)));
         // What moved from one process to another while they were read may be missing in both.
         if sum > i64::MAX as u64 { 0 } else { sum }

@@ -435,6 +435,9 @@ fn request_header(r: &mut Request, name: &str, out: &mut Vec<u8>) -> bool {
 
 /// The values of a field whose name is known.
 fn known_header(r: &mut Request, known: KnownHeader, out: &mut Vec<u8>) -> bool {
+    if !r.line.has(known) {
+        return false;
+    }
     let separator: &[u8] = if known == KnownHeader::Cookie { b"; " } else { b", " };
     join(r.header_lines(known), separator, out)
 }
