@@ -177,11 +177,20 @@ fn heads_and_bodies() {
         "server { listen 127.0.0.1:%%PORT%%; client_max_body_size 100;
             location / { return 200 body; }
             location /file { root %%DIR%%; }
+            location /endless { root %%DIR%%; sub_filter a b; sub_filter_types *; chunked_transfer_encoding off; }
          }",
     )
     .file("file", "content")
+    .file("endless", "content")
     .start();
     let mut c = server.connect();
+    // Without a body, nothing has to end with the connection.
+    for version in ["1.1", "1.0"] {
+        let head = c
+            .send(format!("HEAD /endless HTTP/{version}\r\nHost: a\r\nConnection: keep-alive\r\n\r\n"))
+            .head_response();
+        assert_eq!((head.status, head.field("Connection")), (200, Some("keep-alive")));
+    }
     let head = c.send("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n").head_response();
     assert_eq!((head.status, head.field("Content-Length")), (200, Some("4")));
     // A body that nobody reads must not become the next request.

@@ -131,7 +131,7 @@ pub(crate) fn decide(r: &mut Request) {
     let endless = response.content_length.is_none() && !matches!(response.status, 101 | 204 | 304);
     if endless && chunks {
         response.chunked = !response.header_only;
-    } else if endless && (!response.header_only || !chunked_transfer_encoding) {
+    } else if endless && !response.header_only {
         r.close_after();
     }
     if r.ending == Ending::Keep && !may_keep(r, &r.location.core) {
