@@ -6,7 +6,7 @@ use buf::Bytes;
 use wire::h1::{KnownHeader, Method};
 
 use super::gzip::GzipConf;
-use super::{Header, Place};
+use super::{Header, Place, browser};
 use crate::config::core::{CoreLocation, ServerTokens};
 use crate::request::{Ending, Request};
 
@@ -154,8 +154,7 @@ fn disabled_browser(r: &Request, disable: u32) -> bool {
         return false;
     }
     let agent = r.header(KnownHeader::UserAgent).unwrap_or_default();
-    let has = |text: &[u8]| memchr::memmem::find(agent, text).is_some();
-    msie6 && (has(b"MSIE 6.") || has(b"MSIE 5.")) || safari && has(b"Safari/") && has(b"Mac OS X") && !has(b"Chrome/")
+    msie6 && browser::is_msie6(agent) || safari && browser::is_safari(agent)
 }
 
 /// Completes `Location` to the form that is sent and logged: a path becomes a whole URL if `absolute_redirect` is on.

@@ -1,5 +1,6 @@
 //! A response: what a handler makes, what filters change, what the session sends.
 
+mod browser;
 pub mod charset;
 pub mod compress;
 pub mod error_page;
