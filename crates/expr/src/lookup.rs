@@ -8,6 +8,6 @@ mod ranges;
 mod split;
 
 pub use names::{Names, NamesError};
-pub use networks::{Network, Networks};
+pub use networks::{Network, Networks, parse_ipv4};
 pub use ranges::{Address, Ranges};
 pub use split::{PercentError, Split};

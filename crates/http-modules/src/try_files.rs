@@ -170,6 +170,8 @@ impl PromptHandler for TryHandler {
             }
         }
         match &*self.tries.last {
+            // No answer may have a status below 200.
+            Last::Status(0..200) => Flow::Status(500),
             Last::Status(status) => Flow::Status(*status),
             Last::Uri(template) => {
                 let target = base.value(r, template, &mut scratch);

@@ -13,17 +13,22 @@ fn rules() {
             location /d { allow 10.0.0.1; try_files /f =404; }
             location /e { limit_except GET { deny all; } try_files /f =404; }
             location /i { internal; return 200 x; }
-        }",
+            location /zeros { allow 127.000.00.001; deny 0127.0.0.00/08; try_files /f =404; }
+            location /geo { return 200 \"$net $range\"; }
+        }
+        geo $net { 0127.0.0.01/032 net; }
+        geo $range { ranges; 127.0.0.00-127.0.0.010 range; 127.0.0.11-127.0.0.255 beyond; }",
     )
     .file("f", "file")
     .start();
     for (target, status) in
-        [("/open", 200), ("/a", 200), ("/b", 403), ("/c", 200), ("/d", 200), ("/e", 200), ("/i", 404)]
+        [("/open", 200), ("/a", 200), ("/b", 403), ("/c", 200), ("/d", 200), ("/e", 200), ("/i", 404), ("/zeros", 200)]
     {
         assert_eq!(server.get(target).status, status, "{target}");
     }
     assert_eq!(server.raw("DELETE /e HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").status, 403);
     assert!(server.read("error.log").contains("access forbidden by rule"));
+    assert_eq!(server.get("/geo").text(), "net range");
 }
 
 /// `limit_conn` and `limit_req` count a client's request once, whatever subrequests it has.

@@ -11,6 +11,7 @@ fn texts_around_a_body() {
            location /types/ { addition_types text/plain; add_after_body /after; alias %%DIR%%/; }
            location /status { add_after_body /after; return 202 text; }
            location /self { add_after_body /self; return 200 self; }
+           location /tag { add_after_body /after; add_header ETag $arg_tag; return 200 text; }
            location /error { add_after_body /none; return 200 text; }
            location = /before { return 200 \"[before $args]\"; }
            location = /after { return 200 \"[after $request_method]\"; }
@@ -35,6 +36,9 @@ fn texts_around_a_body() {
     assert_eq!((response.status, response.field("Content-Length")), (200, None));
     assert!(response.field("ETag").is_some_and(|tag| tag.starts_with("W/")), "{}", response.head);
     assert_eq!(response.field("Accept-Ranges"), None);
+    for (tag, expect) in [("\"a\"", Some("W/\"a\"")), ("W/\"a\"", Some("W/\"a\"")), ("a", None)] {
+        assert_eq!(server.get(&format!("/tag?tag={tag}")).field("ETag"), expect, "{tag}");
+    }
 }
 
 #[test]

@@ -72,10 +72,12 @@ fn every_form_of_passwords() {
 
 #[test]
 fn variables_and_files() {
-    let server = Setup::http(
-        "server { listen 127.0.0.1:%%PORT%%; root %%DIR%%; auth_basic $arg_realm; auth_basic_user_file $arg_file;
+    let mut server = Setup::http(
+        "log_format users '<$remote_user>';
+        server { listen 127.0.0.1:%%PORT%%; root %%DIR%%; auth_basic $arg_realm; auth_basic_user_file $arg_file;
             location /off { auth_basic off; return 200 free; }
             location /inner { return 200 $remote_user; }
+            location /logged { access_log users.log users; return 200; }
             location /except { limit_except GET { auth_basic x; auth_basic_user_file passwords; } try_files /f =404; }
             location / { try_files /f =404; }
         }
@@ -96,6 +98,10 @@ fn variables_and_files() {
     assert_eq!(server.get("/except?realm=off").text(), "inside");
     let posted = |more: &str| server.raw(format!("POST /except?realm=off HTTP/1.0\r\n{more}\r\n")).status;
     assert_eq!((posted(""), posted(&basic("user", "password"))), (401, 404), "try_files isn't inherited");
+    for user in ["user", ""] {
+        ask(&server, "/logged", user, "password");
+    }
+    server.read_until("users.log", "<user>\n<->\n");
     let mut open = e2e::Connection::open(server.port_of("PORT_b"));
     assert_eq!(open.get("/f", "").text(), "inside", "without a file everybody may enter");
     let log = server.read("error.log");

@@ -53,6 +53,19 @@ fn hosts() {
 }
 
 #[test]
+fn a_host_in_the_uri_has_its_own_port() {
+    let server = site();
+    for (uri, host, expect) in [
+        ("http://h/x", "a:80", "h|a:80|first||/x|/x"),
+        ("http://h:81/x", "a:80", "h|a:80|first|81|/x|/x"),
+        ("http://a.b:81/x", "a", "a.b|a|a.b|81|/x|/x"),
+    ] {
+        let got = ask(&server, &format!("GET {uri} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"));
+        assert_eq!(got, (200, expect.to_string()), "{uri}, {host}");
+    }
+}
+
+#[test]
 fn every_byte_in_a_host() {
     let server = site();
     let mut c = server.connect();

@@ -172,16 +172,54 @@ fn bad_requests() {
 }
 
 #[test]
+fn browsers_whose_connections_are_closed() {
+    let server = Setup::http(
+        "server { listen 127.0.0.1:%%PORT%%;
+            location / { return 200 body; }
+            location /safari { keepalive_disable safari; return 200 body; }
+            location /none { keepalive_disable none; return 200 body; } }",
+    )
+    .start();
+    let old = "Mozilla/4.0 (compatible; MSIE 6.0; Windows NT 5.1";
+    let safari = "Macintosh; Intel Mac OS X Version/17 Safari/605";
+    for (request, agent, kept) in [
+        ("POST /", format!("{old})"), false),
+        ("POST /", format!("{old}; SV1)"), true),
+        ("POST /", format!("{old}) Opera"), true),
+        ("POST /", "MSIE 4.0)".to_string(), false),
+        ("POST /", "MSIE 7.0; MSIE 6.0)".to_string(), true),
+        ("GET /", format!("{old})"), true),
+        ("POST /none", format!("{old})"), true),
+        ("GET /safari", safari.to_string(), false),
+        ("GET /safari", format!("{safari} Chrome/1"), true),
+        ("GET /safari", format!("{safari} Gecko/1"), true),
+    ] {
+        let request = format!("{request} HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nUser-Agent: {agent}\r\n\r\n");
+        let got = server.connect().send(&request).response();
+        assert_eq!(got.field("Connection") == Some("keep-alive"), kept, "{request}");
+    }
+}
+
+#[test]
 fn heads_and_bodies() {
     let server = Setup::http(
         "server { listen 127.0.0.1:%%PORT%%; client_max_body_size 100;
             location / { return 200 body; }
             location /file { root %%DIR%%; }
+            location /endless { root %%DIR%%; sub_filter a b; sub_filter_types *; chunked_transfer_encoding off; }
          }",
     )
     .file("file", "content")
+    .file("endless", "content")
     .start();
     let mut c = server.connect();
+    // Without a body, nothing has to end with the connection.
+    for version in ["1.1", "1.0"] {
+        let head = c
+            .send(format!("HEAD /endless HTTP/{version}\r\nHost: a\r\nConnection: keep-alive\r\n\r\n"))
+            .head_response();
+        assert_eq!((head.status, head.field("Connection")), (200, Some("keep-alive")));
+    }
     let head = c.send("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n").head_response();
     assert_eq!((head.status, head.field("Content-Length")), (200, Some("4")));
     // A body that nobody reads must not become the next request.

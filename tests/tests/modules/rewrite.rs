@@ -223,3 +223,22 @@ fn captures_hide_families() {
     let log = server.read_until("warn.log", "using uninitialized \"said\"");
     assert!(!log.contains("using uninitialized \"own\""), "{log}");
 }
+
+/// Differs from nginx: `try_files … =200` answers without a body
+#[test]
+fn statuses_of_try_files() {
+    let server = Setup::http(
+        "server { listen 127.0.0.1:%%PORT%%; root %%DIR%%;
+            location /0 { try_files /none =0; }
+            location /99 { try_files /none =99; }
+            location /100 { try_files /none =100; }
+            location /200 { try_files /none =200; }
+            location /204 { try_files /none =204; }
+            location /999 { try_files /none =999; } }",
+    )
+    .start();
+    for (uri, status) in [("/0", 500), ("/99", 500), ("/100", 500), ("/200", 200), ("/204", 204), ("/999", 999)] {
+        let got = server.raw(format!("GET {uri} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"));
+        assert_eq!((got.status, got.text().is_empty()), (status, status != 500), "{uri}");
+    }
+}

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::ops::RangeInclusive;
 
 use conf::{Directive, Error, Loader, Result, Span, Word};
+use expr::lookup::parse_ipv4;
 use os::SockAddr;
 use os::socket::{Keepalive, Kind, ListenOptions};
 
@@ -225,7 +226,7 @@ fn resolve(host: &str) -> std::result::Result<Vec<IpAddr>, &'static str> {
     if host == "*" {
         return Ok(vec![IpAddr::V4(Ipv4Addr::UNSPECIFIED)]);
     }
-    if let Ok(ip) = host.parse::<Ipv4Addr>() {
+    if let Some(ip) = parse_ipv4(host) {
         return Ok(vec![IpAddr::V4(ip)]);
     }
     match (host, 0).to_socket_addrs() {

@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 
 use conf::{Args, Directive, Error, Level, Loader, Registry, Result, Word};
-use expr::lookup::{Network, Networks, Ranges};
+use expr::lookup::{Network, Networks, Ranges, parse_ipv4};
 use expr::vars::Template;
 
 use super::realip::{Forwarders, Proxies, Trusted, geo_network};
@@ -228,7 +228,7 @@ fn delete(places: &mut Places, loader: &mut Loader<'_>, line: &Directive, word: 
 fn parse_range(word: &Word) -> Result<(u32, u32)> {
     let parse = |text: &str| {
         let (first, last) = text.split_once('-')?;
-        let (first, last) = (first.parse::<Ipv4Addr>().ok()?, last.parse::<Ipv4Addr>().ok()?);
+        let (first, last) = (parse_ipv4(first)?, parse_ipv4(last)?);
         (first <= last).then_some((first.to_bits(), last.to_bits()))
     };
     let range = std::str::from_utf8(&word.text).ok().and_then(parse);

@@ -2,9 +2,20 @@
 //!
 //! An IPv4 address that is written as IPv6 (`::ffff:192.0.2.1`) is looked up as what it is.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::{Address, Ranges};
+
+/// An IPv4 address as configurations have it: its numbers may begin with zeros, and are decimal nevertheless.
+pub fn parse_ipv4(text: &str) -> Option<Ipv4Addr> {
+    let mut octets = [0; 4];
+    let mut words = text.split('.');
+    for octet in &mut octets {
+        let word = words.next().filter(|word| word.starts_with(|c: char| c.is_ascii_digit()))?;
+        *octet = word.parse().ok()?;
+    }
+    words.next().is_none().then(|| Ipv4Addr::from(octets))
+}
 
 /// A network: the addresses that begin with the same bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -16,7 +27,7 @@ pub struct Network {
 impl Network {
     /// The networks of all addresses.
     pub const ALL: [Network; 2] = [
-        Network { address: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), bits: 0 },
+        Network { address: IpAddr::V4(Ipv4Addr::UNSPECIFIED), bits: 0 },
         Network { address: IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED), bits: 0 },
     ];
 
@@ -24,7 +35,8 @@ impl Network {
     pub fn parse(text: &[u8]) -> Option<Network> {
         let text = std::str::from_utf8(text).ok()?;
         let (address, mask) = text.split_once('/').map_or((text, None), |(address, mask)| (address, Some(mask)));
-        let network = Network::from(address.parse::<IpAddr>().ok()?);
+        let address = parse_ipv4(address).map(IpAddr::V4).or_else(|| address.parse().ok())?;
+        let network = Network::from(address);
         match mask {
             None => Some(network),
             Some(mask) if mask.starts_with('+') => None,
@@ -124,10 +136,25 @@ mod tests {
             ("0.0.0.0/0", "0.0.0.0/0", true),
             ("2001:db8::1/32", "2001:db8::/32", false),
             ("::1", "::1/128", true),
+            ("010.001.00.09/08", "10.0.0.0/8", false),
         ] {
             assert_eq!((network(text).first(), network(text).is_first()), (network(first), is_first), "{text}");
         }
-        for text in ["", "localhost", "1.2.3", "1.2.3.4/33", "1.2.3.4/", "1.2.3.4/+8", "::/129", "/8"] {
+        for text in [
+            "",
+            "localhost",
+            "1.2.3",
+            "1.2.3.4/33",
+            "1.2.3.4/",
+            "1.2.3.4/+8",
+            "::/129",
+            "/8",
+            "1..2.3",
+            "1.2.3.",
+            "1.2.3.0256",
+            "1.2.3.+4",
+            "1.2.3.4.5",
+        ] {
             assert_eq!(Network::parse(text.as_bytes()), None, "{text}");
         }
     }

@@ -386,7 +386,7 @@ fn method(r: &Request) -> &[u8] {
 
 fn remote_user(r: &mut Request, out: &mut Vec<u8>) -> bool {
     let Some(Credentials { user, .. }) = r.basic_credentials(KnownHeader::Authorization) else { return false };
-    put(out, &user)
+    !user.is_empty() && put(out, &user)
 }
 
 fn completion(r: &mut Request, out: &mut Vec<u8>) -> bool {

@@ -5,7 +5,7 @@ use wire::h1::{KnownHeader, Method};
 
 use crate::fault::Fault;
 use crate::request::{Ending, Request};
-use crate::response::{Body, reason};
+use crate::response::{Body, browser, reason};
 
 /// How a request continues that has ended with a status.
 pub enum Page {
@@ -201,12 +201,11 @@ fn wants_padding(r: &Request) -> bool {
         return false;
     }
     let agent = r.header(KnownHeader::UserAgent).unwrap_or_default();
-    is_msie(r) || memchr::memmem::find(agent, b"Chrome/").is_some()
+    browser::is_msie(agent) || browser::is_chrome(agent)
 }
 
 fn is_msie(r: &Request) -> bool {
-    let agent = r.header(KnownHeader::UserAgent).unwrap_or_default();
-    memchr::memmem::find(agent, b"MSIE ").is_some() && memchr::memmem::find(agent, b"Opera").is_none()
+    browser::is_msie(r.header(KnownHeader::UserAgent).unwrap_or_default())
 }
 
 /// A page that refreshes to the redirect's target, for MSIE.

@@ -11,6 +11,7 @@ use wire::h1::KnownHeader;
 
 use crate::config::core::EVERYWHERE;
 use crate::request::Request;
+use crate::response::browser::is_msie6;
 
 conf::table! {
     /// Which requests get compressed responses.
@@ -213,37 +214,4 @@ fn proxied_ok(r: &Request, mask: u32) -> bool {
 /// Whether `value` contains `text`, ignoring case.
 fn contains(value: &[u8], text: &[u8]) -> bool {
     value.windows(text.len()).any(|window| window.eq_ignore_ascii_case(text))
-}
-
-/// `MSIE 4.` to `MSIE 6.`, without those of service pack 2, which can unpack.
-fn is_msie6(agent: &[u8]) -> bool {
-    let Some(at) = memchr::memmem::find(agent, b"MSIE ") else { return false };
-    if memchr::memmem::find(agent, b"Opera").is_some() {
-        return false;
-    }
-    match agent.get(at + 5..).unwrap_or_default() {
-        [b'4' | b'5', b'.', ..] => true,
-        [b'6', b'.', rest @ ..] => memchr::memmem::find(rest, b"SV1").is_none(),
-        _ => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn old_browsers() {
-        for (agent, expect) in [
-            ("Mozilla/4.0 (compatible; MSIE 6.0; Windows NT 5.1)", true),
-            ("Mozilla/4.0 (compatible; MSIE 6.0; Windows NT 5.1; SV1)", false),
-            ("Mozilla/4.0 (compatible; MSIE 5.5; Windows 98)", true),
-            ("Mozilla/4.0 (compatible; MSIE 7.0; Windows NT 5.1)", false),
-            ("Mozilla/4.0 (compatible; MSIE 6.0; Windows 98; en) Opera 8.50", false),
-            ("MSIE ", false),
-            ("curl", false),
-        ] {
-            assert_eq!(is_msie6(agent.as_bytes()), expect, "{agent}");
-        }
-    }
 }

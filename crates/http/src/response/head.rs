@@ -6,7 +6,7 @@ use buf::Bytes;
 use wire::h1::{KnownHeader, Method};
 
 use super::gzip::GzipConf;
-use super::{Header, Place};
+use super::{Header, Place, browser};
 use crate::config::core::{CoreLocation, ServerTokens};
 use crate::request::{Ending, Request};
 
@@ -131,7 +131,7 @@ pub(crate) fn decide(r: &mut Request) {
     let endless = response.content_length.is_none() && !matches!(response.status, 101 | 204 | 304);
     if endless && chunks {
         response.chunked = !response.header_only;
-    } else if endless && (!response.header_only || !chunked_transfer_encoding) {
+    } else if endless && !response.header_only {
         r.close_after();
     }
     if r.ending == Ending::Keep && !may_keep(r, &r.location.core) {
@@ -154,8 +154,7 @@ fn disabled_browser(r: &Request, disable: u32) -> bool {
         return false;
     }
     let agent = r.header(KnownHeader::UserAgent).unwrap_or_default();
-    let has = |text: &[u8]| memchr::memmem::find(agent, text).is_some();
-    msie6 && (has(b"MSIE 6.") || has(b"MSIE 5.")) || safari && has(b"Safari/") && has(b"Mac OS X") && !has(b"Chrome/")
+    msie6 && browser::is_msie6(agent) || safari && browser::is_safari(agent)
 }
 
 /// Completes `Location` to the form that is sent and logged: a path becomes a whole URL if `absolute_redirect` is on.

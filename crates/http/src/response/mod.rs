@@ -1,5 +1,6 @@
 //! A response: what a handler makes, what filters change, what the session sends.
 
+mod browser;
 pub mod charset;
 pub mod compress;
 pub mod error_page;
@@ -196,14 +197,15 @@ impl Response {
         self.content_length = None;
     }
 
-    /// Removes ranges and makes the validator weak, because a filter changes the body.
+    /// Removes ranges and makes the validator weak, because a filter changes the body; one that isn't quoted can't be weak.
     pub fn weaken(&mut self) {
         self.allow_ranges = false;
         self.headers.remove(KnownHeader::AcceptRanges);
-        if let Some(etag) = self.headers.fixed_mut(KnownHeader::ETag)
-            && !etag.starts_with(b"W/")
-        {
-            *etag = Bytes::from([b"W/", &etag[..]].concat());
+        match self.headers.fixed_mut(KnownHeader::ETag) {
+            None => {}
+            Some(etag) if etag.starts_with(b"W/") => {}
+            Some(etag) if etag.starts_with(b"\"") => *etag = Bytes::from([b"W/", &etag[..]].concat()),
+            Some(_) => self.headers.remove(KnownHeader::ETag),
         }
     }
 

@@ -321,7 +321,7 @@ impl RequestHead {
 
     /// The port asked for: the URI's if that has a host, else the Host header's.
     pub fn port(&self) -> Option<u16> {
-        if self.uri_host.is_some() { self.uri_port.or(self.header_port) } else { self.header_port }
+        if self.uri_host.is_some() { self.uri_port } else { self.header_port }
     }
 
     /// The rules over the whole head (RFC 9112 §3.2, §6.3): Host in HTTP/1.1, the length of the body.

@@ -565,7 +565,7 @@ conf::table! {
     /// Form: `keepalive_disable none | browser ...`
     ///
     /// - `none`: no browser.
-    /// - `msie6`: Internet Explorer 5 and 6, after a POST.
+    /// - `msie6`: Internet Explorer 4 to 6, without the one of Windows XP's service pack 2, after a POST.
     /// - `safari`: Safari on macOS, and browsers that name themselves alike.
     ///
     /// Effect: the connection is closed after the response. The browser is known by `User-Agent`.
