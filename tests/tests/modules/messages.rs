@@ -367,6 +367,30 @@ fn bytes_of_names() {
     }
 }
 
+/// Where a variable stands by itself, all that follows the dollar is its name.
+#[test]
+fn variables_that_stand_by_themselves() {
+    check(
+        &prepared(),
+        &[
+            ("location: if ($args=a) { }", "unknown \"args=a\" variable"),
+            ("location: if ($args=\"a\") { }", "unknown \"args=\"a\"\" variable"),
+            ("server: if ($host.x) { return 403; }", "unknown \"host.x\" variable"),
+            ("location: if (${args} = a) { }", "unknown \"{args}\" variable"),
+            ("location: if ($1) { }", "unknown \"1\" variable"),
+            ("location: if ($arg_a=b) { } if ($args != a) { } if ($http_x) { }", ""),
+            ("location: set $a-b 1; if ($a-b) { } if ($A-B ~ 1) { }", ""),
+            ("http: geo $x-y $z { }", "unknown \"x-y\" variable"),
+            ("http: charset $1;", "unknown \"1\" variable"),
+            ("http: charset $args.x;", "unknown \"args.x\" variable"),
+            ("http: log_format a $1;", "unknown \"1\" variable"),
+            ("http: log_format a '$args $10b';", "unknown \"10b\" variable"),
+            ("location: set $invalid_referer 1; valid_referers a;", ""),
+            ("http: map $uri $invalid_referer { }", ""),
+        ],
+    );
+}
+
 /// What tells the version, or how the program is called, takes nothing away from a test.
 #[test]
 fn texts_come_before_the_test() {
