@@ -391,6 +391,28 @@ fn variables_that_stand_by_themselves() {
     );
 }
 
+/// Errors and warnings name the line in the file in which they are, and those of a file that is read first come first.
+#[test]
+fn places_in_included_files() {
+    let server = prepared();
+    server.folder().write("lines", "# first\na b;\n");
+    server.folder().write("block", "server {\n}\n");
+    server.folder().write("1.part", format!("{}no_such on;\n", "#\n".repeat(40)));
+    server.folder().write("2.part", "other on;\n");
+    check(
+        &server,
+        &[
+            ("http: map $uri $b {\n\n\n a b;\n include lines; }", "conflicting parameter \"a\" in DIR/lines:2"),
+            ("http: geo $b {\n include lines; }", "invalid network \"a\" in DIR/lines:2"),
+            ("http: types {\n include block; }", "unexpected \"{\" in DIR/block:1"),
+            ("http: include ?.part;", "unknown directive \"no_such\" in DIR/1.part:41"),
+            ("location: return 200 $first$second;", "unknown \"first\" variable"),
+            ("location: early_hints $first $second;", "unknown \"first\" variable"),
+            ("http: log_format x \"$third\" '$fourth';", "unknown \"third\" variable"),
+        ],
+    );
+}
+
 /// What tells the version, or how the program is called, takes nothing away from a test.
 #[test]
 fn texts_come_before_the_test() {
