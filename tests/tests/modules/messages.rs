@@ -328,6 +328,11 @@ fn warnings_up_to_the_first_error() {
         ("http: server { listen 127.0.0.1:1 no_such http2; }", vec![]),
         ("http: sendfile x; server { listen 127.0.0.1:1 ssl http2; }", vec![]),
         ("http: directio x;", vec![]),
+        (
+            "http: server { listen 127.0.0.1:1 ssl; } server { listen 127.0.0.1:1 proxy_protocol; } no_such on;",
+            vec!["protocol options redefined for 127.0.0.1:1 in DIR/nginx.conf:4".into()],
+        ),
+        ("http: server { listen 127.0.0.1:1 ssl; } server { listen 127.0.0.1:1; } no_such on;", vec![]),
         ("debug_points x;", vec![]),
         ("events { debug_connection 10.1.2.3/8; }", vec!["low address bits of 10.1.2.3/8 are meaningless".into()]),
     ] {
