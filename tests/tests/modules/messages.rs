@@ -418,6 +418,50 @@ fn places_in_included_files() {
     );
 }
 
+/// What may be said again, and what is larger than anything that could be meant.
+#[test]
+fn repeated_and_large_values() {
+    let mail = |text: &str| format!("pid nginx.pid; events {{ }} mail {{ auth_http 127.0.0.1/a; {text} }}");
+    let stream = |text: &str| format!("pid nginx.pid; events {{ }} stream {{ {text} }}");
+    let repeated = "server { listen 127.0.0.1:1; protocol smtp; smtp_capabilities A; smtp_capabilities B; }";
+    let server = prepared();
+    // Without a name the file is the usual one.
+    std::fs::create_dir(server.folder().path().join("logs")).expect("a folder for it");
+    check(
+        &server,
+        &[
+            ("location: early_hints $args; early_hints $uri; flv; flv;", ""),
+            (
+                "http: ancient_browser_value a; ancient_browser_value b; modern_browser_value a; modern_browser_value b;",
+                "",
+            ),
+            ("http: http2_max_requests 1; http2_max_requests 2; http2_push_preload on; http2_push_preload on;", ""),
+            ("ssl: ssl_session_cache off; ssl_session_cache none;", ""),
+            (&mail(repeated), ""),
+            (&mail("imap_capabilities A; imap_capabilities B; pop3_capabilities A; pop3_capabilities B;"), ""),
+            ("http: proxy_cache_min_uses 100000; proxy_next_upstream_tries 4294967296;", ""),
+            ("ssl: ssl_verify_depth 4294967296; http2_max_concurrent_streams 4294967296;", ""),
+            (&mail("max_errors 4294967296;"), ""),
+            ("http: proxy_cache_use_stale error non_idempotent;", ""),
+            ("events { } pid '';", ""),
+            ("http: server { listen unix:s deferred fastopen=5 so_keepalive=30m::10; }", ""),
+            ("http: keepalive_time ' 1s';", "\"keepalive_time\" directive invalid value"),
+            ("http: keepalive_time ' 1';", ""),
+            ("http: server { listen 127.0.0.1:1 backlog=-1; }", "invalid backlog \"backlog=-1\""),
+            ("http: split_clients $uri $a { 50% b; * c; 10% d; }", "percent total is greater than 100%"),
+            ("http: split_clients $uri $a { .5% b; * c; }", ""),
+            ("http: upstream u { least_time header; least_time header; }", "\"least_time\" directive is duplicate"),
+            (&stream("upstream u { server 127.0.0.1:1 drain; }"), "invalid parameter \"drain\""),
+            (&stream("upstream u { server 127.0.0.1:1 route=a; }"), "invalid parameter \"route=a\""),
+            (&mail("\nserver { protocol imap; }"), "no \"listen\" is defined for server in "),
+            (
+                &mail("server { listen 127.0.0.1:1; protocol imap;\nstarttls on; }"),
+                "no \"ssl_certificate\" is defined for the \"starttls\" directive in DIR/nginx.conf:2",
+            ),
+        ],
+    );
+}
+
 /// What tells the version, or how the program is called, takes nothing away from a test.
 #[test]
 fn texts_come_before_the_test() {
