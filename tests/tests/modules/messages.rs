@@ -462,6 +462,38 @@ fn repeated_and_large_values() {
     );
 }
 
+#[test]
+fn words_of_errors() {
+    let stream =
+        |text: &str| format!("pid nginx.pid; events {{ }} stream {{ server {{ listen 127.0.0.1:1; {text} }} }}");
+    check(
+        &prepared(),
+        &[
+            ("http: types { include a b; }", "invalid number of arguments in \"include\" directive"),
+            ("http: types { include; }", "invalid number of arguments in \"include\" directive"),
+            ("location: set $a '${-';", "the closing bracket in \"\" variable is missing"),
+            ("location: set $a '${';", "invalid variable name"),
+            ("http: http2_streams_index_size 3;", "\"http2_streams_index_size\" directive must be a power of two"),
+            (&stream("pass none.invalid:1;"), "\"pass\" directive has no addresses"),
+            (&stream("pass 127.0.0.1;"), "\"pass\" directive has no port"),
+            (&stream("pass http://a;"), "invalid host in \"http://a\" of the \"pass\" directive"),
+            (
+                "http: proxy_cache_path a keys_zone=b:1m;\nproxy_cache_path a keys_zone=c:1m;",
+                "the same path name \"DIR/a\" used in DIR/nginx.conf:4 and in DIR/nginx.conf:5",
+            ),
+            (
+                "http: proxy_cache_path a keys_zone=b:1m use_temp_path=x;",
+                "invalid use_temp_path value \"use_temp_path=x\", it must be",
+            ),
+            (
+                "http: upstream u { server a.invalid resolve; }",
+                "resolving names at run time requires upstream \"u\" in DIR/nginx.conf:4 to be in shared memory",
+            ),
+            ("http: map $uri $b { A c; a d; }", "conflicting parameter \"a\""),
+        ],
+    );
+}
+
 /// What tells the version, or how the program is called, takes nothing away from a test.
 #[test]
 fn texts_come_before_the_test() {
