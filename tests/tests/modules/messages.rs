@@ -476,6 +476,7 @@ fn words_of_errors() {
             ("http: http2_streams_index_size 3;", "\"http2_streams_index_size\" directive must be a power of two"),
             (&stream("pass none.invalid:1;"), "\"pass\" directive has no addresses"),
             (&stream("pass 127.0.0.1;"), "\"pass\" directive has no port"),
+            (&stream("listen 127.0.0.1:2 default;"), "invalid parameter \"default\""),
             (&stream("pass http://a;"), "invalid host in \"http://a\" of the \"pass\" directive"),
             (
                 "http: proxy_cache_path a keys_zone=b:1m;\nproxy_cache_path a keys_zone=c:1m;",
