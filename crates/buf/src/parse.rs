@@ -78,6 +78,10 @@ fn time(text: &[u8], msec: bool) -> Option<u64> {
     let mut rest = text;
     while let Some((&byte, tail)) = rest.split_first() {
         if byte == b' ' {
+            // As in nginx, a unit can't follow a space at the very beginning.
+            if rest.len() == text.len() {
+                least_rank = RANK_BARE + 1;
+            }
             rest = tail;
             continue;
         }

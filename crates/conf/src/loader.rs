@@ -203,8 +203,10 @@ impl<'r> Loader<'r> {
             if let Err(mut error) = self.directive(directive) {
                 // nginx reads a directive to its end before it looks at it, and reports the line on which it ends.
                 if let Some(span) = &mut error.span {
-                    span.line = span.line.max(directive.end.line);
-                    error.met = error.met.or(Some(span.start.max(directive.end.start)));
+                    span.reach(directive.end);
+                    if span.file == directive.end.file {
+                        error.met = error.met.or(Some(span.start.max(directive.end.start)));
+                    }
                 }
                 self.errors.push(hints::explain(error, directive));
             }
@@ -215,7 +217,7 @@ impl<'r> Loader<'r> {
     /// Gathers a warning, at the line on which the directive ends.
     pub fn warn(&mut self, directive: &Directive, mut warning: Error) {
         if let Some(span) = &mut warning.span {
-            span.line = span.line.max(directive.end.line);
+            span.reach(directive.end);
         }
         self.warnings.push(warning);
     }

@@ -30,6 +30,14 @@ pub fn number<T: TryFrom<u64>>(_: &mut Loader<'_>, directive: &Directive) -> Res
     value.ok_or_else(|| Error::at(word, format!("\"{}\" directive invalid number", directive.name.lossy())))
 }
 
+/// A number; one that `T` can't hold counts as the largest of 32 or 16 bits that it can, since none means more.
+pub fn clamped<T: TryFrom<u64>>(loader: &mut Loader<'_>, directive: &Directive) -> Result<T> {
+    let value = number::<u64>(loader, directive)?;
+    let fits =
+        [u64::from(u32::MAX), u64::from(u16::MAX), 0].into_iter().find_map(|most| T::try_from(value.min(most)).ok());
+    fits.ok_or_else(|| invalid(directive, directive.arg(0)))
+}
+
 /// A number from `low` to `high`: `number_between(1, 9)`.
 pub fn number_between<T: TryFrom<u64>>(low: u64, high: u64) -> impl Fn(&mut Loader<'_>, &Directive) -> Result<T> {
     move |loader, directive| {
@@ -191,6 +199,9 @@ mod tests {
         assert_eq!(run("d off;", flag), Ok(false));
         assert_eq!(run("d 7;", number::<u8>), Ok(7));
         assert_eq!(run("d 9;", number_between::<u8>(1, 9)), Ok(9));
+        assert_eq!(run("d 4294967296;", clamped::<u32>), Ok(u32::MAX));
+        assert_eq!(run("d 65536;", clamped::<u16>), Ok(u16::MAX));
+        assert_eq!(run("d 70000;", clamped::<u32>), Ok(70_000));
         assert_eq!(run("d 1k;", size), Ok(1024));
         assert_eq!(run("d 1g;", offset), Ok(1 << 30));
         assert_eq!(run("d '1m 1ms';", msec), Ok(60_001));

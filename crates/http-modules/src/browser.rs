@@ -68,7 +68,11 @@ conf::table! {
     /// modern_browser_value "modern.";
     /// ```
     "modern_browser_value" in EVERYWHERE, Args::exactly(1), default "1",
-        scalar(bytes) modern_browser_value: Vec<u8> = b"1".to_vec();
+        set(|raw: &mut BrowserRaw, l: &mut Loader<'_>, d: &Directive| {
+            raw.modern_browser_value = Some(bytes(l, d)?);
+            Ok(())
+        })
+            modern_browser_value: Vec<u8> = b"1".to_vec();
     /// Sets the value of `$ancient_browser` for ancient browsers.
     ///
     /// Form: `ancient_browser_value text`
@@ -81,7 +85,11 @@ conf::table! {
     /// ancient_browser_value "ancient.";
     /// ```
     "ancient_browser_value" in EVERYWHERE, Args::exactly(1), default "1",
-        scalar(bytes) ancient_browser_value: Vec<u8> = b"1".to_vec();
+        set(|raw: &mut BrowserRaw, l: &mut Loader<'_>, d: &Directive| {
+            raw.ancient_browser_value = Some(bytes(l, d)?);
+            Ok(())
+        })
+            ancient_browser_value: Vec<u8> = b"1".to_vec();
 }
 
 /// Four numbers of a version.

@@ -16,7 +16,7 @@ use http::config::mime::{TypeSet, add_types};
 use http::module::{HttpModule, LocationContext};
 use http::phases::{HeaderFilter, Order, Reply};
 use http::request::Request;
-use http::request::variables::template_of;
+use http::request::variables::named_variable;
 use http::response::charset::named;
 use http::response::{AskedCharset, PageCharset};
 use http::server::location::Handlers;
@@ -174,7 +174,11 @@ fn charset(loader: &mut Loader<'_>, d: &Directive) -> Result<Option<Name>> {
 }
 
 fn source_charset(loader: &mut Loader<'_>, d: &Directive) -> Result<Option<Name>> {
-    let template = template_of(loader, d, &d.arg(0).text)?;
+    let word = d.arg(0);
+    let template = match word.text.starts_with(b"$") {
+        true => named_variable(loader, word)?,
+        false => Rc::new(Template::constant(&word.text)),
+    };
     if let Some(name) = template.is_const() {
         loader.store.entry::<Reading>().tables.know(name);
     }

@@ -31,7 +31,7 @@ conf::table! {
     /// }
     /// ```
     "flv" in Context::LOCATION, Args::exactly(0), default none,
-        here(|_, _| Ok(())) flv: ();
+        last(|_, _| Ok(())) flv: ();
 }
 
 impl HttpModule for Flv {

@@ -51,7 +51,7 @@ conf::table! {
     /// }
     /// ```
     "mp4" in Context::LOCATION, Args::exactly(0), default none,
-        here(|_, _| Ok(())) mp4: ();
+        last(|_, _| Ok(())) mp4: ();
     /// Lets the index of a video have this size, even if `mp4_max_buffer_size` is smaller. Memory is taken as the index needs
     /// it.
     ///

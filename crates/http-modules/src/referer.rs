@@ -104,7 +104,7 @@ impl HttpModule for Referer {
         http::variables! { setup, "ngx_http_referer_module";
             /// `1` if the field `Referer` has none of the values that `valid_referers` allows. Empty if it has one, or
             /// if there is no such directive.
-            "invalid_referer", Flags::NONE, Getter::Plain(invalid_referer);
+            "invalid_referer", Flags::CHANGEABLE, Getter::Plain(invalid_referer);
         }
     }
 

@@ -17,7 +17,7 @@ use http::files::open_file::{Files, Kind as FileKind, errno};
 use http::module::HttpModule;
 use http::module::LocationContext;
 use http::phases::{self, Ruled};
-use http::request::variables::{self, HttpRegex, Setter, Value, template_of};
+use http::request::variables::{self, HttpRegex, Setter, Value, named_variable, template_of};
 use http::request::{Request, UriFit, UriSource};
 use http::response::error_page::shown_status;
 use http::response::{Body, reason};
@@ -393,7 +393,7 @@ fn condition(loader: &mut Loader<'_>, d: &Directive) -> Result<Condition> {
     let first = &words[0];
     let invalid = |word: &Word| Error::at(word, format!("invalid condition \"{}\"", word.lossy()));
     if first.text.len() > 1 && first.text.starts_with(b"$") {
-        let left = template_of(loader, d, &first.text)?;
+        let left = named_variable(loader, first)?;
         return match &words[1..] {
             [] => Ok(Condition::Set(left)),
             [operator, right] => comparison(loader, d, left, operator, right),

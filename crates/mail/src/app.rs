@@ -68,6 +68,9 @@ fn server(
     made: &mut ssl::Servers,
     loader: &mut Loader<'_>,
 ) -> Result<Server> {
+    if node.listens.is_empty() {
+        return Err(Error::place(node.place, "no \"listen\" is defined for server"));
+    }
     let core = set.share::<CoreServer>();
     let port = node.listens.iter().find_map(|listen| Protocol::of_port(listen.addr.port()));
     let protocol = core.protocol.or(port).ok_or_else(|| {
@@ -82,7 +85,7 @@ fn server(
         let lacks = |what: &str| {
             let place = builder.server_place(node, loader.registry(), "starttls");
             let message = format!("no \"{what}\" is defined for the \"starttls\" directive");
-            Err(Error::place(node.place, message).or_at(place))
+            Err(Error::new(message).or_at(place).or_at(Some(node.place)))
         };
         if conf.ssl_certificate.is_empty() {
             return lacks("ssl_certificate");

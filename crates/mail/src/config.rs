@@ -4,7 +4,7 @@
 use common::front::blocks::{self, Builder};
 use common::front::conf::CoreConf;
 use common::front::listen;
-use conf::values::{invalid, msec, number};
+use conf::values::{clamped, invalid, msec};
 use conf::{Args, Context, Directive, Error, Loader, Result, Word};
 
 use crate::proto::{EVERYWHERE, MailProto, Protocol};
@@ -150,7 +150,7 @@ conf::table! {
     /// max_errors 3;
     /// ```
     "max_errors" in EVERYWHERE, ONE, default "5",
-        scalar(number) max_errors: u32 = 5;
+        scalar(clamped) max_errors: u32 = 5;
 }
 
 /// `listen …`. An address has one server here, so that it can speak first.
@@ -185,6 +185,10 @@ pub fn line_text(d: &Directive, word: &Word) -> Result<String> {
 }
 
 /// The words of a list of capabilities.
-pub fn capabilities(_: &mut Loader<'_>, d: &Directive) -> Result<Vec<String>> {
-    d.args.iter().map(|word| line_text(d, word)).collect()
+pub fn capabilities(all: &mut Option<Vec<String>>, _: &mut Loader<'_>, d: &Directive) -> Result<()> {
+    let all = all.get_or_insert_default();
+    for word in &d.args {
+        all.push(line_text(d, word)?);
+    }
+    Ok(())
 }

@@ -47,7 +47,8 @@ conf::table! {
     /// imap_capabilities IMAP4rev1 UIDPLUS IDLE LITERAL+ QUOTA;
     /// ```
     "imap_capabilities" in EVERYWHERE, Args::at_least(1), default "IMAP4 IMAP4rev1 UIDPLUS",
-        scalar(capabilities) imap_capabilities: Vec<String> = ["IMAP4", "IMAP4rev1", "UIDPLUS"].map(str::to_owned).to_vec();
+        set(|raw: &mut ImapRaw, l: &mut Loader<'_>, d: &Directive| capabilities(&mut raw.imap_capabilities, l, d))
+            imap_capabilities: Vec<String> = ["IMAP4", "IMAP4rev1", "UIDPLUS"].map(str::to_owned).to_vec();
     /// Limits the size of a command of IMAP.
     ///
     /// Form: `imap_client_buffer size`

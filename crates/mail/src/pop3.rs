@@ -48,7 +48,8 @@ conf::table! {
     /// pop3_capabilities TOP USER UIDL "EXPIRE NEVER";
     /// ```
     "pop3_capabilities" in EVERYWHERE, Args::at_least(1), default "TOP USER UIDL",
-        scalar(capabilities) pop3_capabilities: Vec<String> = ["TOP", "USER", "UIDL"].map(str::to_owned).to_vec();
+        set(|raw: &mut Pop3Raw, l: &mut Loader<'_>, d: &Directive| capabilities(&mut raw.pop3_capabilities, l, d))
+            pop3_capabilities: Vec<String> = ["TOP", "USER", "UIDL"].map(str::to_owned).to_vec();
 }
 
 /// What the name `plain` stands for.

@@ -50,7 +50,8 @@ conf::table! {
     /// smtp_capabilities "SIZE 10485760" ENHANCEDSTATUSCODES 8BITMIME PIPELINING;
     /// ```
     "smtp_capabilities" in EVERYWHERE, Args::at_least(1), default none,
-        scalar(capabilities) smtp_capabilities: Vec<String> = Vec::new();
+        set(|raw: &mut SmtpRaw, l: &mut Loader<'_>, d: &Directive| capabilities(&mut raw.smtp_capabilities, l, d))
+            smtp_capabilities: Vec<String> = Vec::new();
     /// Limits the size of a command of SMTP.
     ///
     /// Form: `smtp_client_buffer size`

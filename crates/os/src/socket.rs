@@ -134,16 +134,21 @@ pub fn configure(fd: RawFd, options: &ListenOptions, inherited: bool) -> Result<
     if let Some(size) = options.sndbuf {
         set(fd, libc::SOL_SOCKET, libc::SO_SNDBUF, size as i32).map_err(at("setsockopt(SO_SNDBUF)"))?;
     }
+    // What only TCP has is nothing to a socket of the file system's.
+    let of_tcp = |set: io::Result<()>| match set {
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(()),
+        set => set,
+    };
     if let Some(keepalive) = options.so_keepalive {
-        set_keepalive(fd, keepalive).map_err(at("setsockopt(SO_KEEPALIVE)"))?;
+        of_tcp(set_keepalive(fd, keepalive)).map_err(at("setsockopt(SO_KEEPALIVE)"))?;
     }
     if options.fastopen.is_some() || (inherited && get(fd, libc::IPPROTO_TCP, libc::TCP_FASTOPEN).is_ok_and(|v| v != 0))
     {
         let length = options.fastopen.unwrap_or(0) as i32;
-        set(fd, libc::IPPROTO_TCP, libc::TCP_FASTOPEN, length).map_err(at("setsockopt(TCP_FASTOPEN)"))?;
+        of_tcp(set(fd, libc::IPPROTO_TCP, libc::TCP_FASTOPEN, length)).map_err(at("setsockopt(TCP_FASTOPEN)"))?;
     }
     if options.deferred || (inherited && get(fd, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT).is_ok_and(|v| v != 0)) {
-        set(fd, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, i32::from(options.deferred))
+        of_tcp(set(fd, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, i32::from(options.deferred)))
             .map_err(at("setsockopt(TCP_DEFER_ACCEPT)"))?;
     }
     if inherited && options.kind == Kind::Stream {

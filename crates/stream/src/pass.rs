@@ -8,7 +8,7 @@ use conf::{Args, Context, Directive, Error, Loader, Registry, Result};
 use expr::vars::Template;
 use os::SockAddr;
 use os::socket::Kind;
-use upstream::Url;
+use upstream::{Url, UrlError};
 
 use crate::module::{Content, Handlers, ServerContext, Serving, StreamModule};
 use crate::proto::StreamProto;
@@ -64,12 +64,17 @@ fn pass(loader: &mut Loader<'_>, d: &Directive) -> Result<Option<Target>> {
     if template.is_const().is_none() {
         return Ok(Some(Target::Variable(template)));
     }
-    let wrong = |why: &dyn std::fmt::Display| Error::at(word, format!("{why} in pass \"{}\"", word.lossy()));
+    let wrong = |why: &dyn std::fmt::Display| {
+        Error::at(word, format!("{why} in \"{}\" of the \"pass\" directive", word.lossy()))
+    };
     let url = Url::parse(&word.text, false).map_err(|error| wrong(&error))?;
+    let addrs = url.resolve(0).map_err(|error| match error {
+        UrlError::NotFound => Error::at(word, "\"pass\" directive has no addresses"),
+        error => wrong(&error),
+    })?;
     if url.port.is_none() && !url.is_unix() {
         return Err(Error::at(word, "\"pass\" directive has no port"));
     }
-    let addrs = url.resolve(0).map_err(|error| wrong(&error))?;
     Ok(Some(Target::Fixed(addrs.into())))
 }
 

@@ -328,6 +328,11 @@ fn warnings_up_to_the_first_error() {
         ("http: server { listen 127.0.0.1:1 no_such http2; }", vec![]),
         ("http: sendfile x; server { listen 127.0.0.1:1 ssl http2; }", vec![]),
         ("http: directio x;", vec![]),
+        (
+            "http: server { listen 127.0.0.1:1 ssl; } server { listen 127.0.0.1:1 proxy_protocol; } no_such on;",
+            vec!["protocol options redefined for 127.0.0.1:1 in DIR/nginx.conf:4".into()],
+        ),
+        ("http: server { listen 127.0.0.1:1 ssl; } server { listen 127.0.0.1:1; } no_such on;", vec![]),
         ("debug_points x;", vec![]),
         ("events { debug_connection 10.1.2.3/8; }", vec!["low address bits of 10.1.2.3/8 are meaningless".into()]),
     ] {
@@ -365,6 +370,129 @@ fn bytes_of_names() {
         let message = bytes(message);
         assert!(said.windows(message.len()).any(|part| part == message), "{text}\n{}", String::from_utf8_lossy(&said));
     }
+}
+
+/// Where a variable stands by itself, all that follows the dollar is its name.
+#[test]
+fn variables_that_stand_by_themselves() {
+    check(
+        &prepared(),
+        &[
+            ("location: if ($args=a) { }", "unknown \"args=a\" variable"),
+            ("location: if ($args=\"a\") { }", "unknown \"args=\"a\"\" variable"),
+            ("server: if ($host.x) { return 403; }", "unknown \"host.x\" variable"),
+            ("location: if (${args} = a) { }", "unknown \"{args}\" variable"),
+            ("location: if ($1) { }", "unknown \"1\" variable"),
+            ("location: if ($arg_a=b) { } if ($args != a) { } if ($http_x) { }", ""),
+            ("location: set $a-b 1; if ($a-b) { } if ($A-B ~ 1) { }", ""),
+            ("http: geo $x-y $z { }", "unknown \"x-y\" variable"),
+            ("http: charset $1;", "unknown \"1\" variable"),
+            ("http: charset $args.x;", "unknown \"args.x\" variable"),
+            ("http: log_format a $1;", "unknown \"1\" variable"),
+            ("http: log_format a '$args $10b';", "unknown \"10b\" variable"),
+            ("location: set $invalid_referer 1; valid_referers a;", ""),
+            ("http: map $uri $invalid_referer { }", ""),
+        ],
+    );
+}
+
+/// Errors and warnings name the line in the file in which they are, and those of a file that is read first come first.
+#[test]
+fn places_in_included_files() {
+    let server = prepared();
+    server.folder().write("lines", "# first\na b;\n");
+    server.folder().write("block", "server {\n}\n");
+    server.folder().write("1.part", format!("{}no_such on;\n", "#\n".repeat(40)));
+    server.folder().write("2.part", "other on;\n");
+    check(
+        &server,
+        &[
+            ("http: map $uri $b {\n\n\n a b;\n include lines; }", "conflicting parameter \"a\" in DIR/lines:2"),
+            ("http: geo $b {\n include lines; }", "invalid network \"a\" in DIR/lines:2"),
+            ("http: types {\n include block; }", "unexpected \"{\" in DIR/block:1"),
+            ("http: include ?.part;", "unknown directive \"no_such\" in DIR/1.part:41"),
+            ("location: return 200 $first$second;", "unknown \"first\" variable"),
+            ("location: early_hints $first $second;", "unknown \"first\" variable"),
+            ("http: log_format x \"$third\" '$fourth';", "unknown \"third\" variable"),
+        ],
+    );
+}
+
+/// What may be said again, and what is larger than anything that could be meant.
+#[test]
+fn repeated_and_large_values() {
+    let mail = |text: &str| format!("pid nginx.pid; events {{ }} mail {{ auth_http 127.0.0.1/a; {text} }}");
+    let stream = |text: &str| format!("pid nginx.pid; events {{ }} stream {{ {text} }}");
+    let repeated = "server { listen 127.0.0.1:1; protocol smtp; smtp_capabilities A; smtp_capabilities B; }";
+    let server = prepared();
+    // Without a name the file is the usual one.
+    std::fs::create_dir(server.folder().path().join("logs")).expect("a folder for it");
+    check(
+        &server,
+        &[
+            ("location: early_hints $args; early_hints $uri; flv; flv;", ""),
+            (
+                "http: ancient_browser_value a; ancient_browser_value b; modern_browser_value a; modern_browser_value b;",
+                "",
+            ),
+            ("http: http2_max_requests 1; http2_max_requests 2; http2_push_preload on; http2_push_preload on;", ""),
+            ("ssl: ssl_session_cache off; ssl_session_cache none;", ""),
+            (&mail(repeated), ""),
+            (&mail("imap_capabilities A; imap_capabilities B; pop3_capabilities A; pop3_capabilities B;"), ""),
+            ("http: proxy_cache_min_uses 100000; proxy_next_upstream_tries 4294967296;", ""),
+            ("ssl: ssl_verify_depth 4294967296; http2_max_concurrent_streams 4294967296;", ""),
+            (&mail("max_errors 4294967296;"), ""),
+            ("http: proxy_cache_use_stale error non_idempotent;", ""),
+            ("events { } pid '';", ""),
+            ("http: server { listen unix:s deferred fastopen=5 so_keepalive=30m::10; }", ""),
+            ("http: keepalive_time ' 1s';", "\"keepalive_time\" directive invalid value"),
+            ("http: keepalive_time ' 1';", ""),
+            ("http: server { listen 127.0.0.1:1 backlog=-1; }", "invalid backlog \"backlog=-1\""),
+            ("http: split_clients $uri $a { 50% b; * c; 10% d; }", "percent total is greater than 100%"),
+            ("http: split_clients $uri $a { .5% b; * c; }", ""),
+            ("http: upstream u { least_time header; least_time header; }", "\"least_time\" directive is duplicate"),
+            (&stream("upstream u { server 127.0.0.1:1 drain; }"), "invalid parameter \"drain\""),
+            (&stream("upstream u { server 127.0.0.1:1 route=a; }"), "invalid parameter \"route=a\""),
+            (&mail("\nserver { protocol imap; }"), "no \"listen\" is defined for server in "),
+            (
+                &mail("server { listen 127.0.0.1:1; protocol imap;\nstarttls on; }"),
+                "no \"ssl_certificate\" is defined for the \"starttls\" directive in DIR/nginx.conf:2",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn words_of_errors() {
+    let stream =
+        |text: &str| format!("pid nginx.pid; events {{ }} stream {{ server {{ listen 127.0.0.1:1; {text} }} }}");
+    check(
+        &prepared(),
+        &[
+            ("http: types { include a b; }", "invalid number of arguments in \"include\" directive"),
+            ("http: types { include; }", "invalid number of arguments in \"include\" directive"),
+            ("location: set $a '${-';", "the closing bracket in \"\" variable is missing"),
+            ("location: set $a '${';", "invalid variable name"),
+            ("http: http2_streams_index_size 3;", "\"http2_streams_index_size\" directive must be a power of two"),
+            (&stream("pass none.invalid:1;"), "\"pass\" directive has no addresses"),
+            (&stream("pass 127.0.0.1;"), "\"pass\" directive has no port"),
+            (&stream("listen 127.0.0.1:2 default;"), "invalid parameter \"default\""),
+            (&stream("pass http://a;"), "invalid host in \"http://a\" of the \"pass\" directive"),
+            (
+                "http: proxy_cache_path a keys_zone=b:1m;\nproxy_cache_path a keys_zone=c:1m;",
+                "the same path name \"DIR/a\" used in DIR/nginx.conf:4 and in DIR/nginx.conf:5",
+            ),
+            (
+                "http: proxy_cache_path a keys_zone=b:1m use_temp_path=x;",
+                "invalid use_temp_path value \"use_temp_path=x\", it must be",
+            ),
+            (
+                "http: upstream u { server a.invalid resolve; }",
+                "resolving names at run time requires upstream \"u\" in DIR/nginx.conf:4 to be in shared memory",
+            ),
+            ("http: map $uri $b { A c; a d; }", "conflicting parameter \"a\""),
+        ],
+    );
 }
 
 /// What tells the version, or how the program is called, takes nothing away from a test.

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::rc::Rc;
 
-use conf::values::{flag, msec, number, size};
+use conf::values::{clamped, flag, msec, size};
 use conf::{Args, Directive, Error, Loader, Result};
 use engine::log::Level;
 use expr::vars::Template;
@@ -109,7 +109,7 @@ conf::table! {
         /// {}next_upstream_tries 2;
         /// ```
         "next_upstream_tries" in P::PLACES.everywhere, ONE, default "0",
-            scalar(number) next_upstream_tries: u32 = 0;
+            scalar(clamped) next_upstream_tries: u32 = 0;
         /// Limits the time in which a request may be passed to the next server.
         ///
         /// Form: `{}next_upstream_timeout time`

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use conf::values::{flag, number, string};
+use conf::values::{clamped, flag, string};
 use conf::{Args, Directive, Error, Loader, Result};
 use engine::log::{Errno, Level, LogFile};
 use expr::vars::Template;
@@ -126,7 +126,7 @@ conf::table! {
         /// {}ssl_verify_depth 2;
         /// ```
         "ssl_verify_depth" in P::PLACES.everywhere, ONE, default "1",
-            scalar(number) ssl_verify_depth: u32 = 1;
+            scalar(clamped) ssl_verify_depth: u32 = 1;
         /// Names the file with the certificates of authorities that `{}ssl_verify` trusts.
         ///
         /// Form: `{}ssl_trusted_certificate file`

@@ -167,7 +167,7 @@ impl<P: Front> Builder<P> {
         self.frame.as_ref().and_then(|frame| place(frame, level, registry, name))
     }
 
-    fn listen(&mut self, spec: ListenSpec<P::Listen>, loader: &Loader<'_>, d: &Directive) -> Result<()> {
+    fn listen(&mut self, spec: ListenSpec<P::Listen>, loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
         let node = self.servers.last_mut().expect(IN_SERVER);
         self.claims.add(&spec, &node.listens, loader, d)?;
         node.listens.push(spec);

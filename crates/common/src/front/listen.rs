@@ -18,6 +18,11 @@ pub trait Parameters: Clone + Default + 'static {
 
     /// Adds what another server says of the same address.
     fn join(&mut self, other: &Self);
+
+    /// Whether it asks for a protocol that only this one knows, beside `ssl` and `proxy_protocol`.
+    fn is_protocol(&self) -> bool {
+        false
+    }
 }
 
 /// One address of a server.
@@ -99,11 +104,8 @@ impl<X> ListenSpec<X> {
             }
             ("bind", None) => {}
             ("backlog", Some(value)) => {
-                let backlog: i32 = value.parse().map_err(|_| invalid())?;
-                if backlog == 0 {
-                    return Err(invalid());
-                }
-                options.backlog = backlog;
+                let backlog = buf::parse::parse_number(value.as_bytes()).filter(|number| *number > 0);
+                options.backlog = i32::try_from(backlog.ok_or_else(invalid)?).unwrap_or(i32::MAX);
             }
             ("rcvbuf", Some(value)) => options.rcvbuf = Some(size(value)? as u32),
             ("sndbuf", Some(value)) => options.sndbuf = Some(size(value)? as u32),
@@ -289,16 +291,64 @@ pub struct Claims(HashMap<(SockAddr, Kind), Claim>);
 struct Claim {
     options: Option<Span>,
     default_server: Option<Span>,
+    protocols: Protocols,
+}
+
+/// What the servers of an address say of its protocols, as bits. One of them may say more than the others, who then have to
+/// agree; nginx warns where they contradict one another.
+#[derive(Clone, Copy, Default)]
+struct Protocols {
+    /// How many servers have spoken.
+    servers: u32,
+    /// What all have to say.
+    common: u8,
+    /// Whether one has said more already, or has the options of the socket.
+    differ: bool,
+}
+
+impl Protocols {
+    /// Adds a server's; `sets` and `set_before`: it, or one before it, has options of the socket. Whether it contradicts the
+    /// others.
+    fn add(&mut self, own: u8, sets: bool, set_before: bool) -> bool {
+        let has = |all: u8, part: u8| part & !all == 0;
+        let known = self.common;
+        self.servers += 1;
+        match self.servers {
+            1 => {
+                self.common = own;
+                false
+            }
+            _ if self.differ => {
+                self.common = own;
+                own != known || sets
+            }
+            2 => {
+                self.differ = sets || set_before || own != known;
+                if has(known, own) {
+                    self.common = own;
+                }
+                match (set_before, sets) {
+                    (true, _) => !has(known, own),
+                    (_, true) => !has(own, known),
+                    _ => !has(known, own) && !has(own, known),
+                }
+            }
+            _ => {
+                self.differ = sets || own != known;
+                !has(own, known)
+            }
+        }
+    }
 }
 
 impl Claims {
     /// Takes note of an address of a server that listens on `others` already; the error is about what can't be said of it
     /// any more.
-    pub fn add<X>(
+    pub fn add<X: Parameters>(
         &mut self,
         spec: &ListenSpec<X>,
         others: &[ListenSpec<X>],
-        loader: &Loader<'_>,
+        loader: &mut Loader<'_>,
         d: &Directive,
     ) -> Result<()> {
         let addr = &spec.addr;
@@ -314,6 +364,10 @@ impl Claims {
         if let (true, Some(first)) = (spec.default_server, claim.default_server) {
             return twice(format!("a duplicate default server for {addr}"), first);
         }
+        let own = u8::from(spec.ssl) | u8::from(spec.proxy_protocol) << 1 | u8::from(spec.own.is_protocol()) << 2;
+        if claim.protocols.add(own, spec.set, claim.options.is_some()) {
+            loader.warn(d, Error::on(d, format!("protocol options redefined for {addr}")));
+        }
         claim.options = claim.options.or(spec.set.then_some(spec.place));
         claim.default_server = claim.default_server.or(spec.default_server.then_some(spec.place));
         Ok(())
@@ -323,6 +377,50 @@ impl Claims {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What nginx says to servers of one address: `s` is `ssl`, `p` is `proxy_protocol`, `b` is `bind`.
+    #[test]
+    fn protocols_that_contradict() {
+        for (servers, warned) in [
+            ("s -", ""),
+            ("- s", ""),
+            ("s sp", ""),
+            ("sp s", ""),
+            ("s p", "1"),
+            ("s b", "1"),
+            ("s sb", ""),
+            ("b s", "1"),
+            ("sb s", ""),
+            ("sb p", "1"),
+            ("- b", ""),
+            ("- sb", ""),
+            ("sp sb", "1"),
+            ("s s s", ""),
+            ("s s -", "2"),
+            ("s s sp", ""),
+            ("s s b", "2"),
+            ("- - s", ""),
+            ("- s -", ""),
+            ("- s s", "2"),
+            ("s - s", "2"),
+            ("s - -", ""),
+            ("s - b", "2"),
+            ("sp s s", ""),
+            ("s p s", "1"),
+            ("sb s -", "2"),
+            ("s p p", "12"),
+        ] {
+            let (mut protocols, mut set, mut found) = (Protocols::default(), false, String::new());
+            for (n, server) in servers.split(' ').enumerate() {
+                let own = u8::from(server.contains('s')) | u8::from(server.contains('p')) << 1;
+                if protocols.add(own, server.contains('b'), set) {
+                    found.push_str(&n.to_string());
+                }
+                set |= server.contains('b');
+            }
+            assert_eq!(found, warned, "{servers}");
+        }
+    }
 
     #[test]
     fn addresses_of_a_name_are_taken_once() {

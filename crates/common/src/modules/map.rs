@@ -264,7 +264,7 @@ mod tests {
             (&["default 1", "default 2"][..], "duplicate default map parameter"),
             (&["a 1 2"], "invalid number of the map parameters"),
             (&["a"], "invalid number of the map parameters"),
-            (&["a 1", "A 2"], "conflicting parameter \"A\""),
+            (&["a 1", "A 2"], "conflicting parameter \"a\""),
             (&["hostnames", "a*b 1"], "invalid hostname or wildcard \"a*b\""),
             (&["a $"], "invalid variable name"),
         ] {

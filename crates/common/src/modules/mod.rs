@@ -83,7 +83,15 @@ fn each_line(
 ) -> Result<()> {
     let mut first = None;
     for line in d.entries() {
-        if let Err(error) = line.and_then(|line| read(loader, line)) {
+        let read = line.and_then(|line| {
+            read(loader, line).map_err(|mut error| {
+                if let Some(span) = &mut error.span {
+                    span.reach(line.end);
+                }
+                error
+            })
+        });
+        if let Err(error) = read {
             match first {
                 None => first = Some(error),
                 Some(_) => loader.errors.push(error),

@@ -16,8 +16,8 @@ use expr::vars::{Entry, Flags, Template, VarId, Variables as Frozen};
 pub use facts::define as define_facts;
 pub use regex::{LastCaptures, MatchFailed, Regex};
 pub use setup::{
-    Late, Setup, add, define, finish, one_variable, regex, size_template, storable, template, template_at, template_of,
-    variable_in,
+    Late, Setup, add, define, finish, named_variable, one_variable, regex, size_template, storable, template,
+    template_at, template_of, variable_in,
 };
 
 use crate::slots::Slots;

@@ -55,6 +55,12 @@ impl<P: Proto> Setup<P> {
         self.parts.entry()
     }
 
+    /// Where the references that follow stand.
+    fn set_place(&mut self, place: Span) {
+        self.registry.set_place(self.places.len() as u32);
+        self.places.push(place);
+    }
+
     /// Makes sure that `name` is a variable that can be stored to. One that `set` alone stores to is weak: a family that has
     /// the name keeps it.
     fn define_stored(&mut self, name: &str, strength: Flags) {
@@ -167,8 +173,7 @@ pub fn template_of<P: Proto>(loader: &mut Loader<'_>, d: &Directive, text: &[u8]
 /// A text with variables that stands at a place.
 pub fn template_at<P: Proto>(loader: &mut Loader<'_>, place: Span, text: &[u8]) -> Result<Rc<Template>> {
     let setup = loader.store.entry::<Setup<P>>();
-    setup.registry.set_place(setup.places.len() as u32);
-    setup.places.push(place);
+    setup.set_place(place);
     let registry = &mut setup.registry;
     let template = Template::parse(text, &mut |name| registry.reference(name));
     let template = template.map_err(|error| Error::place(place, error.to_string()))?;
@@ -205,6 +210,15 @@ pub fn variable_in<P: Proto>(loader: &mut Loader<'_>, word: &Word, text: &[u8]) 
         return Err(Error::at(word, format!("unknown \"{name}\" variable")));
     }
     template_at::<P>(loader, word.span, text)
+}
+
+/// A word that is a dollar and a name, whatever that consists of: as in nginx, `$a=b`, `${a}` and `$1` are names that hardly
+/// anybody defines, but `$arg_a=b` is of a family.
+pub fn named_variable<P: Proto>(loader: &mut Loader<'_>, word: &Word) -> Result<Rc<Template>> {
+    let name = variable_name(word)?;
+    let setup = loader.store.entry::<Setup<P>>();
+    setup.set_place(word.span);
+    Ok(Rc::new(Template::variable(setup.registry.reference(&name))))
 }
 
 /// A text with variables that is compiled after inheritance, where a server or location has it: as in nginx, what every

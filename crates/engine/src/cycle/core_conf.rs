@@ -66,7 +66,7 @@ conf::table! {
     /// pid logs/tidegate.pid;
     /// ```
     "pid" in Context::MAIN, Args::exactly(1), default computed("`/run/tidegate.pid`; called as nginx `/run/nginx.pid`; without the rights of root, in a folder below that for temporary files"),
-        scalar(parse_path) pid: PathBuf = personality().pid.clone();
+        scalar(parse_pid) pid: PathBuf = personality().pid.clone();
     /// Accepted for compatibility: it names the prefix of lock files, and locks here are in shared memory.
     "lock_file" in Context::MAIN, Args::exactly(1), default computed("`/run/tidegate.lock`; called as nginx `/run/nginx.lock`; without the rights of root, in a folder below that for temporary files"),
         scalar(parse_path) lock_file: PathBuf = personality().lock.clone();
@@ -432,6 +432,14 @@ pub struct ThreadPool {
 
 fn parse_path(loader: &mut Loader<'_>, directive: &Directive) -> Result<PathBuf> {
     Ok(crate::log::full_path(loader, &directive.arg(0).text))
+}
+
+/// An empty name is none.
+fn parse_pid(loader: &mut Loader<'_>, directive: &Directive) -> Result<PathBuf> {
+    match directive.arg(0).text.is_empty() {
+        true => Ok(personality().pid.clone()),
+        false => parse_path(loader, directive),
+    }
 }
 
 fn parse_worker_processes(loader: &mut Loader<'_>, directive: &Directive) -> Result<usize> {

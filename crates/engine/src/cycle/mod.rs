@@ -374,9 +374,12 @@ fn read(program: &Program, purpose: Purpose, old: Option<&Cycle>, reporter: &Rep
     // What was read has been understood: its memory serves what is built from it.
     drop(directives);
     loader.sort();
+    // Building ends at its first error; what it adds are those after that one.
+    let known = loader.errors.len();
     let result = build(&mut loader, &frame, program, old);
     if let Err(error) = &result {
-        loader.errors.push(error.clone());
+        let first = known.min(loader.errors.len());
+        loader.errors.insert(first, error.clone());
     }
     // Who sends a signal isn't about to change the configuration, and has read its warnings before.
     if purpose != Purpose::Signal {

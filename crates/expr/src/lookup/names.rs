@@ -26,7 +26,7 @@ pub enum NamesError {
 impl fmt::Display for NamesError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            NamesError::Conflict(name) => write!(f, "conflicting parameter \"{name}\""),
+            NamesError::Conflict(name) => write!(f, "conflicting parameter \"{}\"", name.to_ascii_lowercase()),
             NamesError::Invalid(name) => write!(f, "invalid hostname or wildcard \"{name}\""),
         }
     }
@@ -318,7 +318,7 @@ mod tests {
     fn conflicts() {
         for (first, second, expect) in [
             ("a.b", "a.b", Some("conflicting parameter \"a.b\"")),
-            ("A.b", "a.B", Some("conflicting parameter \"a.B\"")),
+            ("A.b", "a.B", Some("conflicting parameter \"a.b\"")),
             ("*.a.b", "*.a.b", Some("conflicting parameter \"*.a.b\"")),
             (".a.b", "a.b", Some("conflicting parameter \"a.b\"")),
             ("a.b", ".a.b", Some("conflicting parameter \".a.b\"")),

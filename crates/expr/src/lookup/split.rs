@@ -62,8 +62,8 @@ impl<T> Split<T> {
         Split::default()
     }
 
-    /// Adds a share such as `0.5%`, or `*` for what the others leave. Of several `*` the first counts, and what follows
-    /// it is never found.
+    /// Adds a share such as `0.5%`, or `*` for what the others leave. Of several `*` the first counts; a share after
+    /// it is one too many.
     pub fn add(&mut self, share: &str, value: T) -> Result<(), PercentError> {
         if share == "*" {
             self.rest.get_or_insert(value);
@@ -75,14 +75,12 @@ impl<T> Split<T> {
             return Err(invalid());
         }
         self.total = self.total.saturating_add(hundredths);
-        if self.total > 10_000 {
+        if self.total > 10_000 || self.rest.is_some() {
             return Err(PercentError::Total);
         }
-        if self.rest.is_none() {
-            let width = u64::from(u32::MAX) * u64::from(hundredths) / 10_000;
-            let start = self.parts.last().map_or(0, |(end, _)| *end);
-            self.parts.push((start.saturating_add(width as u32), value));
-        }
+        let width = u64::from(u32::MAX) * u64::from(hundredths) / 10_000;
+        let start = self.parts.last().map_or(0, |(end, _)| *end);
+        self.parts.push((start.saturating_add(width as u32), value));
         Ok(())
     }
 
@@ -96,15 +94,16 @@ impl<T> Split<T> {
     }
 }
 
-/// `12`, `12.3` or `12.34` in hundredths.
+/// `12`, `12.3`, `12.34` or `.5` in hundredths.
 fn parse_hundredths(text: &str) -> Option<u32> {
     let (whole, decimals) = text.split_once('.').unwrap_or((text, ""));
     let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
-    if whole.is_empty() || decimals.len() > 2 || !digits(whole) || !digits(decimals) {
+    if decimals.len() > 2 || !digits(whole) || !digits(decimals) {
         return None;
     }
     let cents = format!("{decimals:0<2}").parse::<u32>().ok()?;
-    whole.parse::<u32>().ok()?.checked_mul(100)?.checked_add(cents)
+    let whole = if whole.is_empty() { 0 } else { whole.parse::<u32>().ok()? };
+    whole.checked_mul(100)?.checked_add(cents)
 }
 
 #[cfg(test)]
@@ -160,6 +159,9 @@ mod tests {
             (vec!["0.5%", "99.6%"], Some("percent total is greater than 100%")),
             (vec!["101%"], Some("percent total is greater than 100%")),
             (vec!["50%", "50.01%"], Some("percent total is greater than 100%")),
+            (vec!["50%", "*", "10%"], Some("percent total is greater than 100%")),
+            (vec![".5%", ".05%", "5.%"], None),
+            (vec![".%"], Some("invalid percent value \".%\"")),
             (vec!["0%"], Some("invalid percent value \"0%\"")),
             (vec!["0.001%"], Some("invalid percent value \"0.001%\"")),
             (vec!["x%"], Some("invalid percent value \"x%\"")),

@@ -72,6 +72,11 @@ impl Template {
         Template { text: text.into(), codes: Box::default(), max_capture: 0 }
     }
 
+    /// The value of one variable and nothing else, whatever its name consists of.
+    pub fn variable(id: VarId) -> Template {
+        Template { text: Box::default(), codes: [Code::Variable(id)].into(), max_capture: 0 }
+    }
+
     /// The value, if it is the same for every session.
     pub fn is_const(&self) -> Option<&[u8]> {
         self.codes.is_empty().then_some(&self.text)
@@ -196,6 +201,9 @@ impl Builder {
         let (name, rest) = match after.strip_prefix(b"{") {
             None => take_name(after)?,
             Some(inside) => {
+                if inside.first().is_some_and(|c| !c.is_ascii_alphanumeric() && !matches!(c, b'_' | b'}')) {
+                    return Err(TemplateError::Unclosed(String::new()));
+                }
                 let (name, rest) = take_name(inside)?;
                 (name, rest.strip_prefix(b"}").ok_or_else(|| TemplateError::Unclosed(name.to_owned()))?)
             }

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use ::upstream::retry;
-use conf::values::{bitmask, flag, invalid_value, msec, number, offset};
+use conf::values::{bitmask, clamped, flag, invalid_value, msec, offset};
 use conf::{Args, Context, Directive, Error, Loader, Result};
 use expr::vars::Template;
 use http::config::core::EVERYWHERE;
@@ -51,6 +51,8 @@ const STALE: &[(&str, u32)] = &[
     ("timeout", retry::failure::TIMEOUT),
     ("invalid_header", retry::failure::INVALID_HEADER),
     ("updating", UPDATING),
+    // It means nothing here, but nginx takes it.
+    ("non_idempotent", 1 << 21),
     ("http_500", retry::failure::HTTP_500),
     ("http_502", retry::failure::HTTP_502),
     ("http_503", retry::failure::HTTP_503),
@@ -244,7 +246,7 @@ conf::table! {
         /// {}cache_min_uses 3;
         /// ```
         "cache_min_uses" in EVERYWHERE, ONE, default "1",
-            scalar(number) cache_min_uses: u16 = 1;
+            scalar(clamped) cache_min_uses: u16 = 1;
         /// Lets only one request at a time fetch a response that isn't stored yet, if it is `on`.
         ///
         /// Effect: other requests of the same key wait until the response is there, whichever worker fetches it, or until

@@ -45,6 +45,9 @@ impl PartialEq for Zone {
 #[derive(Default, Clone)]
 pub struct Caches(pub HashMap<(&'static str, Rc<str>), Rc<Cache>>);
 
+/// What the places of the caches' folders are noted by.
+const PATHS: &str = "cache path";
+
 /// The smallest zone for keys: two pages, as in nginx.
 const SMALLEST: u64 = 8192;
 
@@ -108,8 +111,10 @@ pub(crate) fn cache_path(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
     }
     if let Some(other) = caches.0.values().find(|cache| cache.settings.path == settings.path) {
         let path = buf::text::path(&other.settings.path);
-        return Err(Error::on(d, format!("the same path name \"{path}\" used twice")));
+        let first = loader.places.get(PATHS, &path).map(|first| loader.sources.place(first)).unwrap_or_default();
+        return Err(Error::on(d, format!("the same path name \"{path}\" used{first} and")));
     }
+    loader.places.note(PATHS, buf::text::path(&settings.path), d.span());
     declared.set_data(Rc::new(settings.clone()));
     declared.set_meaning(&format!("{} {:?}", buf::text::path(&settings.path), settings.levels));
     declared.on_start(same_folder);
@@ -178,10 +183,7 @@ impl Read {
             b"on" => Ok(true),
             b"off" => Ok(false),
             _ => {
-                let message = format!(
-                    "invalid {text} value \"{}\", it must be \"on\" or \"off\"",
-                    String::from_utf8_lossy(value)
-                );
+                let message = format!("invalid {text} value \"{}\", it must be \"on\" or \"off\"", word.lossy());
                 Err(Error::at(word, message))
             }
         };
@@ -285,7 +287,7 @@ mod tests {
             ("keys_zone=a", "invalid keys zone size \"keys_zone=a\""),
             ("keys_zone=a:4k", "keys zone \"keys_zone=a:4k\" is too small"),
             ("inactive=x", "invalid inactive value \"inactive=x\""),
-            ("use_temp_path=x", "invalid use_temp_path value \"x\", it must be \"on\" or \"off\""),
+            ("use_temp_path=x", "invalid use_temp_path value \"use_temp_path=x\", it must be \"on\" or \"off\""),
             ("manager_files=x", "invalid manager_files value \"manager_files=x\""),
         ] {
             assert_eq!(read.parameter(&word(text)).err().map(|error| error.message).as_deref(), Some(expect), "{text}");

@@ -150,6 +150,10 @@ pub fn types(raw: &mut CoreLocationRaw, loader: &mut Loader<'_>, d: &Directive) 
     let types = Rc::make_mut(types);
     for entry in d.entries() {
         let entry = entry?;
+        if entry.name == "include" {
+            let message = "invalid number of arguments in \"include\" directive";
+            return Err(Error::place(entry.span(), message));
+        }
         for extension in &entry.args {
             if let Some(previous) = types.add(&extension.text, &entry.name.text) {
                 let (shown, previous) = (extension.lossy().to_ascii_lowercase(), String::from_utf8_lossy(&previous));

@@ -102,7 +102,8 @@ impl TypeSet {
             if *word == "*" {
                 self.any = true;
             } else if self.types.iter().any(|own| own.eq_ignore_ascii_case(&word.text)) {
-                loader.warn(d, Error::at(word, format!("duplicate MIME type \"{}\"", word.lossy())));
+                loader
+                    .warn(d, Error::at(word, format!("duplicate MIME type \"{}\"", word.lossy().to_ascii_lowercase())));
             } else {
                 self.types.push(word.text.to_ascii_lowercase().into());
             }

@@ -55,6 +55,11 @@ pub fn one_variable(loader: &mut Loader<'_>, word: &Word) -> Result<Rc<Template>
     vars::one_variable::<HttpProto>(loader, word)
 }
 
+/// See [`vars::named_variable`].
+pub fn named_variable(loader: &mut Loader<'_>, word: &Word) -> Result<Rc<Template>> {
+    vars::named_variable::<HttpProto>(loader, word)
+}
+
 /// See [`vars::define`].
 pub fn define(loader: &mut Loader<'_>, word: &Word, flags: Flags, definition: Definition) -> Result<()> {
     vars::define::<HttpProto>(loader, word, flags, definition)

@@ -137,6 +137,10 @@ impl Parameters for HttpListen {
     fn join(&mut self, other: &HttpListen) {
         self.http2 |= other.http2;
     }
+
+    fn is_protocol(&self) -> bool {
+        self.http2
+    }
 }
 
 /// Whether connections to an address may begin with HTTP/2, without TLS.

@@ -1,6 +1,7 @@
 //! What `listen` says of datagrams beyond what it says of connections.
 
 use common::front::listen::Parameters;
+use conf::values::invalid_parameter;
 use conf::{Directive, Loader, Result, Word};
 
 /// Its parameters.
@@ -12,6 +13,10 @@ pub struct ListenParameters {
 
 impl Parameters for ListenParameters {
     fn parameter(&mut self, _: &mut Loader<'_>, _: &Directive, word: &Word) -> Result<bool> {
+        // The old name of `default_server` is known to HTTP alone.
+        if *word == "default" {
+            return Err(invalid_parameter(word));
+        }
         let each = *word == "proxy_protocol=each";
         self.headers |= each;
         Ok(each)

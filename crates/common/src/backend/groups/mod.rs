@@ -433,6 +433,9 @@ fn least_time<P: Proto>(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
         Some(word) if *word == "inflight" => true,
         Some(word) => return Err(conf::values::invalid_parameter(word)),
     };
+    if matches!(current::<P>(loader).method, Method::LeastTime(_)) {
+        return Err(conf::table::duplicate(d));
+    }
     balance::<P>(loader, d, Method::LeastTime(Time { moment, inflight }))
 }
 
@@ -585,8 +588,9 @@ fn upstream<P: Proto>(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
     let changes = spec.servers.iter().any(|server| server.lookup.as_ref().is_some_and(|lookup| !lookup.late));
     if changes && spec.zone.is_none() && !failed {
         let of = d.arg(0).lossy();
-        let what = format!("resolving names at run time requires upstream \"{of}\" to be in shared memory");
-        return Err(Error::on(d, what));
+        let place = loader.sources.place(d.span());
+        let what = format!("resolving names at run time requires upstream \"{of}\"{place} to be in shared memory");
+        return Err(Error::new(what).caret(d.name.span));
     }
     if seen.contains(&"state") {
         specs.done.push(spec);
@@ -618,6 +622,13 @@ fn once<P: Proto>(loader: &mut Loader<'_>, d: &Directive, name: &'static str) ->
 }
 
 fn server<P: Proto>(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
+    let mut parameters = d.args.iter().skip(1);
+    if !P::HAS_HEADS
+        && let Some(word) = parameters.find(|word| word.text.starts_with(b"route=") || **word == "drain")
+    {
+        // They are for `sticky`.
+        return Err(conf::values::invalid_parameter(word));
+    }
     let server = ServerSpec::parse(d, P::PORT)?;
     let open = loader.store.entry::<Specs<P>>().current.get_or_insert_default();
     if open.seen.contains(&"state") {

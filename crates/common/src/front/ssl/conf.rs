@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use conf::values::{flag, number, one_of, sec, size, string};
+use conf::values::{clamped, flag, one_of, sec, size, string};
 use conf::{Args, Directive, Error, Level, Loader, Result, Word, table};
 use engine::cycle::zones::{self, Owner, SMALLEST, SharedZone};
 use engine::log::{LogFile, LogFiles, full_path};
@@ -196,7 +196,11 @@ table! {
     /// ssl_session_cache shared:sessions:10m;
     /// ```
     "ssl_session_cache" in P::PLACES.servers, Args::between(1, 2), default "none",
-        scalar(session_cache::<P>) ssl_session_cache: Option<Cache> = None;
+        set(|raw: &mut SslRaw, l: &mut Loader<'_>, d: &Directive| {
+            raw.ssl_session_cache = Some(session_cache::<P>(l, d)?);
+            Ok(())
+        })
+            ssl_session_cache: Option<Cache> = None;
     /// Sends clients tickets if it is `on`: the encrypted session, with which they resume without a cache.
     ///
     /// Effect: a resumed handshake is shorter and needs no signature. Keys are made at random and replaced regularly,
@@ -456,7 +460,7 @@ table! {
     /// ssl_verify_depth 2;
     /// ```
     "ssl_verify_depth" in P::PLACES.servers, ONE, default "1",
-        scalar(number) ssl_verify_depth: u32 = 1;
+        scalar(clamped) ssl_verify_depth: u32 = 1;
     /// Names the file with the certificates of authorities that clients' certificates are checked with, and whose names
     /// clients are told.
     ///

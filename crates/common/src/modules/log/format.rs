@@ -40,6 +40,13 @@ enum Value {
     Capture(usize),
 }
 
+/// The name of the first variable in a text that begins with a digit: captures by number aren't known to formats.
+fn number_in(text: &str) -> String {
+    let digits =
+        text.split('$').skip(1).find(|rest| rest.starts_with(|c: char| c.is_ascii_digit())).unwrap_or_default();
+    digits.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect()
+}
+
 impl Format {
     /// Compiles a format whose text stands in several words.
     pub(super) fn parse<P: LogProto>(
@@ -55,6 +62,9 @@ impl Format {
                 true => Error::at(word, format!("invalid parameter \"{}\"", word.lossy())),
                 false => error,
             })?;
+            if template.max_capture() > 0 {
+                return Err(Error::at(word, format!("unknown \"{}\" variable", number_in(&word.lossy()))));
+            }
             builder.add(template.parts());
         }
         Ok(builder.format(escape))

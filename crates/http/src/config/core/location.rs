@@ -873,7 +873,13 @@ conf::table! {
     /// }
     /// ```
     "early_hints" in EVERYWHERE, Args::at_least(1), default none,
-        scalar(predicates) early_hints: Predicates = Rc::new([]);
+        set(|raw: &mut CoreLocationRaw, l: &mut Loader<'_>, d: &Directive| {
+            let more = predicates(l, d)?;
+            let all = raw.early_hints.take().unwrap_or_default();
+            raw.early_hints = Some(all.iter().chain(more.iter()).cloned().collect());
+            Ok(())
+        })
+            early_hints: Predicates = Rc::new([]);
     /// Limits how many ranges of a response a request may ask for.
     ///
     /// Form: `max_ranges number`

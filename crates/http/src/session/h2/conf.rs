@@ -4,7 +4,7 @@
 
 use std::rc::Rc;
 
-use conf::values::{flag, number, size, string};
+use conf::values::{clamped, flag, number, size, string};
 use conf::{Args, Context, Directive, Error, Loader, Result, Set};
 use wire::h2::Config;
 
@@ -53,7 +53,7 @@ conf::table! {
     /// http2_max_concurrent_streams 64;
     /// ```
     "http2_max_concurrent_streams" in SERVERS, ONE, default "128",
-        scalar(number) http2_max_concurrent_streams: u32 = 128;
+        scalar(clamped) http2_max_concurrent_streams: u32 = 128;
     /// Sets how much of a request's body an HTTP/2 client may send before it is read.
     ///
     /// Form: `http2_body_preread_size size`
@@ -93,22 +93,22 @@ conf::table! {
         scalar(index_size) http2_streams_index_size: usize = 32;
     /// Obsolete: use `keepalive_timeout`. The value is ignored, and a warning says so.
     "http2_idle_timeout" in SERVERS, ONE, default none,
-        scalar(obsolete("keepalive_timeout")) http2_idle_timeout: String = String::new();
+        list(obsolete("keepalive_timeout")) http2_idle_timeout: String;
     /// Obsolete: use `client_header_timeout`. The value is ignored, and a warning says so.
     "http2_recv_timeout" in SERVERS, ONE, default none,
-        scalar(obsolete("client_header_timeout")) http2_recv_timeout: String = String::new();
+        list(obsolete("client_header_timeout")) http2_recv_timeout: String;
     /// Obsolete: use `keepalive_requests`. The value is ignored, and a warning says so.
     "http2_max_requests" in SERVERS, ONE, default none,
-        scalar(obsolete("keepalive_requests")) http2_max_requests: String = String::new();
+        list(obsolete("keepalive_requests")) http2_max_requests: String;
     /// Obsolete: use `large_client_header_buffers`. The value is ignored, and a warning says so.
     "http2_max_field_size" in SERVERS, ONE, default none,
-        scalar(obsolete("large_client_header_buffers")) http2_max_field_size: String = String::new();
+        list(obsolete("large_client_header_buffers")) http2_max_field_size: String;
     /// Obsolete: use `large_client_header_buffers`. The value is ignored, and a warning says so.
     "http2_max_header_size" in SERVERS, ONE, default none,
-        scalar(obsolete("large_client_header_buffers")) http2_max_header_size: String = String::new();
+        list(obsolete("large_client_header_buffers")) http2_max_header_size: String;
     /// Obsolete: browsers have dropped server push, and nothing is pushed. A warning says so.
     "http2_max_concurrent_pushes" in SERVERS, ONE, default none,
-        scalar(ignored) http2_max_concurrent_pushes: String = String::new();
+        list(ignored) http2_max_concurrent_pushes: String;
 }
 
 conf::table! {
@@ -137,7 +137,7 @@ conf::table! {
     /// Obsolete: browsers have dropped server push, and nothing is pushed. `early_hints` passes a backend's hints on
     /// instead.
     "http2_push_preload" in EVERYWHERE, Args::FLAG, default none,
-        scalar(ignored) http2_push_preload: String = String::new();
+        list(ignored) http2_push_preload: String;
 }
 
 conf::table! {
@@ -181,7 +181,7 @@ fn preread_size(loader: &mut Loader<'_>, d: &Directive) -> Result<usize> {
 fn index_size(loader: &mut Loader<'_>, d: &Directive) -> Result<usize> {
     let size: usize = number(loader, d)?;
     if !size.is_power_of_two() {
-        return Err(Error::on(d, "number of index must be a power of two"));
+        return Err(Error::on(d, "\"http2_streams_index_size\" directive must be a power of two"));
     }
     Ok(size)
 }
