@@ -27,17 +27,11 @@ pub(super) enum Escape {
 pub(super) struct Format {
     escape: Escape,
     /// The values, each with the text before it.
-    values: Box<[(Box<[u8]>, Value)]>,
+    values: Box<[(Box<[u8]>, VarId)]>,
     /// The text after the last value.
     end: Box<[u8]>,
     /// How many bytes of the texts would be escaped if they were a value's.
     odd: usize,
-}
-
-/// Where a value in a line comes from.
-enum Value {
-    Variable(VarId),
-    Capture(usize),
 }
 
 /// The name of the first variable in a text that begins with a digit: captures by number aren't known to formats.
@@ -79,13 +73,10 @@ impl Format {
         let mut places = PLACES.take();
         places.clear();
         let begin = out.len();
-        for (text, value) in &self.values {
+        for (text, variable) in &self.values {
             out.extend_from_slice(text);
             let start = out.len();
-            let found = match value {
-                Value::Variable(id) => session.variable(*id, out),
-                Value::Capture(n) => session.capture(*n).map(|text| out.extend_from_slice(text)).is_some(),
-            };
+            let found = session.variable(*variable, out);
             if !found && self.escape == Escape::Default {
                 out.push(b'-');
             }
@@ -158,22 +149,19 @@ fn count(text: &[u8], is: impl Fn(u8) -> bool) -> usize {
 /// Gathers the parts of a format.
 #[derive(Default)]
 struct Builder {
-    values: Vec<(Box<[u8]>, Value)>,
+    values: Vec<(Box<[u8]>, VarId)>,
     text: Vec<u8>,
 }
 
 impl Builder {
     fn add<'t>(&mut self, parts: impl Iterator<Item = Part<'t>>) {
         for part in parts {
-            let value = match part {
-                Part::Text(text) => {
-                    self.text.extend_from_slice(text);
-                    continue;
-                }
-                Part::Variable(id) => Value::Variable(id),
-                Part::Capture(n) => Value::Capture(n),
-            };
-            self.values.push((std::mem::take(&mut self.text).into(), value));
+            match part {
+                Part::Text(text) => self.text.extend_from_slice(text),
+                Part::Variable(id) => self.values.push((std::mem::take(&mut self.text).into(), id)),
+                // A format with captures has been refused.
+                Part::Capture(_) => {}
+            }
         }
     }
 
@@ -286,12 +274,12 @@ mod tests {
     #[test]
     fn escapes() {
         let mut registry: Registry<()> = Registry::new();
-        let template = Template::parse(b"a\"$v\"$1", &mut |name| registry.reference(name)).expect("a template");
+        let template = Template::parse(b"a\"$v\"", &mut |name| registry.reference(name)).expect("a template");
         for (escape, value, expect) in [
-            (Escape::Default, Some(&b"x y~"[..]), &b"a\"x y~\"-"[..]),
-            (Escape::Default, Some(b"\"\\\n\x7f\xffz"), b"a\"\\x22\\x5C\\x0A\\x7F\\xFFz\"-"),
-            (Escape::Default, Some(b""), b"a\"\"-"),
-            (Escape::Default, None, b"a\"-\"-"),
+            (Escape::Default, Some(&b"x y~"[..]), &b"a\"x y~\""[..]),
+            (Escape::Default, Some(b"\"\\\n\x7f\xffz"), b"a\"\\x22\\x5C\\x0A\\x7F\\xFFz\""),
+            (Escape::Default, Some(b""), b"a\"\""),
+            (Escape::Default, None, b"a\"-\""),
             (Escape::Json, Some(b"\"\\\n\r\t\x08\x0c\x1b\x7f\xff"), b"a\"\\\"\\\\\\n\\r\\t\\b\\f\\u001B\x7f\xff\""),
             (Escape::Json, None, b"a\"\""),
             (Escape::None, Some(b"\"\\\n"), b"a\"\"\\\n\""),
