@@ -50,10 +50,9 @@ impl From<Fault> for Failed {
     }
 }
 
-/// The request as it is sent.
+/// The request's body as it is sent; its head is with the exchange.
 #[derive(Default)]
 pub(super) struct Outgoing {
-    pub(super) head: Bytes,
     /// The body's pieces, if it was read whole.
     pub(super) body: Vec<Piece>,
     /// The body is passed on as it comes.
@@ -223,7 +222,7 @@ impl Backend {
             return Ok(Reply { status: 200, length: None, unsent: None });
         }
         stream.set_send_timeout(Some(self.up.send_timeout));
-        let mut sending = self.begin_sending(r, stream, outgoing, codec)?;
+        let mut sending = self.begin_sending(r, exchange, stream, outgoing, codec)?;
         let mut interim = 0;
         loop {
             let more = poll_fn(|cx| self.poll_exchange(cx, r, stream, sending.as_deref_mut(), codec)).await?;
@@ -245,20 +244,23 @@ impl Backend {
     fn begin_sending(
         &self,
         r: &Request,
+        exchange: &Exchange,
         stream: &rt::Stream,
         outgoing: &Outgoing,
         codec: &mut dyn Codec,
     ) -> Result<Option<Box<Sending>>, Fault> {
         let alone = outgoing.body.is_empty() && !outgoing.streamed;
-        let mut left = codec.head(&outgoing.head, alone);
+        let asked = exchange.request.borrow();
+        let head = codec.head(&asked.head, alone);
+        let mut left = &head[..];
         let mut done = false;
         if alone {
-            match stream.try_send(&left).map_err(|error| send_failed(r, &error))? {
+            match stream.try_send(left).map_err(|error| send_failed(r, &error))? {
                 Tried::Sent(sent) => {
-                    left.advance(sent);
+                    left = left.get(sent..).unwrap_or_default();
                     done = left.is_empty();
                 }
-                Tried::Taken => left = Bytes::default(),
+                Tried::Taken => left = b"",
                 Tried::Nothing => {}
             }
         }
@@ -268,7 +270,10 @@ impl Backend {
                 return Ok(None);
             }
         }
-        let mut chain = Chain::from(left);
+        let mut chain = Chain::new();
+        if !left.is_empty() {
+            chain.push_bytes(Bytes::copy_from(left));
+        }
         if !outgoing.body.is_empty() {
             let mut body = Chain::new();
             for piece in &outgoing.body {

@@ -10,7 +10,7 @@ use ::upstream::retry::Question;
 use ::upstream::{Choice, Hints, Idle, Outcome};
 use buf::{Buf, Bytes};
 use engine::log::Level;
-use http::exchange::{Exchange, Target};
+use http::exchange::{Asked, Exchange, Target};
 use http::fault::{Fault, Retry, Source};
 use http::module::LocationContext;
 use http::phases::{Flow, Handler};
@@ -330,16 +330,14 @@ impl Backend {
         exchange.body_length.set(length);
         exchange.chunked.set(chunked);
         let mut out = Buf::with_capacity(1024);
-        self.protocol.write_request(r, exchange, &mut out)?;
-        let head = out.freeze();
-        let uri = exchange.uri_at.get();
-        *exchange.uri.borrow_mut() = head.slice(uri.start as usize..uri.end as usize);
+        let uri_at = self.protocol.write_request(r, exchange, &mut out)?;
+        exchange.request.replace(Asked { head: out, uri_at });
         let passes = self.up.pass_request_body && !self.protocol.has_own_body();
         let body = match r.body.buffered() {
             Some(body) if passes && body.len > 0 => body.pieces.clone(),
             _ => Vec::new(),
         };
-        Ok(Outgoing { head, body, streamed })
+        Ok(Outgoing { body, streamed })
     }
 
     /// Whether an answer's status sends the request on to the next server.
