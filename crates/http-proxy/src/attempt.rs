@@ -105,10 +105,9 @@ impl Backend {
         let elapsed = exchange.elapsed_ms();
         exchange.current(|attempt| attempt.connect_ms = Some(elapsed));
         choice.reached(Moment::Connected);
-        let before = (idle.stream.sent(), idle.stream.received());
         let mut codec = self.protocol.codec(exchange, idle.kept.take());
         let result = self.exchange(r, exchange, &idle.stream, outgoing, &mut *codec).await;
-        let counts = (idle.stream.sent() - before.0, idle.stream.received() - before.1);
+        let counts = idle.count();
         exchange.current(|attempt| (attempt.sent, attempt.received) = counts);
         match result {
             Ok(reply) => {
@@ -130,7 +129,12 @@ impl Backend {
     }
 
     /// A connection to an address, over TLS if the target wants it.
-    pub(super) async fn connect(&self, r: &mut Request, exchange: &Exchange, addr: SockAddr) -> Result<Idle, Fault> {
+    pub(super) async fn connect(
+        &self,
+        r: &mut Request,
+        exchange: &Exchange,
+        addr: SockAddr,
+    ) -> Result<Box<Idle>, Fault> {
         let options = self.connect.options(r);
         let connecting = rt::Stream::connect(&addr, &options, self.connect.connect_timeout);
         let error = match self.unless_aborted(r, connecting).await? {
@@ -140,6 +144,8 @@ impl Backend {
                 }
                 let mut idle = Idle::new(stream);
                 idle.label = self.handshake(r, exchange, &idle.stream).await?;
+                // The handshake doesn't count.
+                idle.count();
                 return Ok(idle);
             }
             Err(error) => error,

@@ -168,7 +168,7 @@ enum Concluded {
     /// The request goes on so.
     Flow(Flow<'static>),
     /// The protocol was switched.
-    Tunnel(Box<(Choice, Idle, Bytes)>),
+    Tunnel(Box<(Choice, Box<Idle>, Bytes)>),
     /// The next peer is asked.
     Again(Choice),
 }

@@ -28,7 +28,7 @@ use crate::stream::{self, UpstreamBody};
 /// What a backend said, with the connection that it said it on.
 pub(super) struct Answer {
     /// The connection.
-    pub(super) idle: Idle,
+    pub(super) idle: Box<Idle>,
     /// What reads the rest.
     pub(super) codec: Box<dyn Codec>,
     /// What was read.
@@ -50,7 +50,7 @@ pub(super) enum Next {
     /// The request goes on so.
     Flow(Flow<'static>),
     /// The protocol was switched: bytes go both ways.
-    Tunnel(Box<(Choice, Idle, Bytes)>),
+    Tunnel(Box<(Choice, Box<Idle>, Bytes)>),
 }
 
 /// Makes a backend's answer the response.
@@ -101,7 +101,7 @@ pub(super) fn respond(
     }
     if let Ok(BodyEvent::End(end @ End { extra: false, .. })) = read {
         exchange.current(|attempt| attempt.length += body.len());
-        if end.keep && unsent.is_none() && idle.stream.pending() == 0 && says_last_words(&mut *codec, &idle) {
+        if end.keep && unsent.is_none() && idle.stream.pending() == 0 && says_last_words(&mut *codec, &mut idle) {
             idle.kept = codec.keep();
             choice.keep(idle, b.place);
         }
@@ -165,23 +165,28 @@ impl Answer {
 }
 
 /// Keeps a connection whose response has come to its end with the head, if the request was sent whole.
-fn keep_if_over(b: &Backend, choice: &mut Choice, mut idle: Idle, mut codec: Box<dyn Codec>, sent: bool) {
+fn keep_if_over(b: &Backend, choice: &mut Choice, mut idle: Box<Idle>, mut codec: Box<dyn Codec>, sent: bool) {
     let over = matches!(codec.read_body(), Ok(BodyEvent::End(End { keep: true, .. })));
-    if over && sent && idle.stream.pending() == 0 && says_last_words(&mut *codec, &idle) {
+    if over && sent && idle.stream.pending() == 0 && says_last_words(&mut *codec, &mut idle) {
         idle.kept = codec.keep();
         choice.keep(idle, b.place);
     }
 }
 
 /// Sends what the protocol has to say before the connection waits for its next exchange; whether that went out.
-pub(super) fn says_last_words(codec: &mut dyn Codec, idle: &Idle) -> bool {
+pub(super) fn says_last_words(codec: &mut dyn Codec, idle: &mut Idle) -> bool {
     if !codec.transmits() {
         return true;
     }
     let mut words = Chain::new();
     codec.transmit(&mut words);
-    words.is_empty()
-        || matches!(idle.stream.poll_send(&mut Context::from_waker(Waker::noop()), &mut words), Poll::Ready(Ok(())))
+    if words.is_empty() {
+        return true;
+    }
+    let sent = idle.stream.poll_send(&mut Context::from_waker(Waker::noop()), &mut words);
+    // They belong to no request.
+    idle.count();
+    matches!(sent, Poll::Ready(Ok(())))
 }
 
 fn copy_challenge(r: &mut Request, exchange: &Exchange) {

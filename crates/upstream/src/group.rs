@@ -442,12 +442,12 @@ impl Choice {
     }
 
     /// An idle connection to the current peer.
-    pub fn take_idle(&self, cx: &mut Context<'_>, place: u32) -> Option<Idle> {
+    pub fn take_idle(&self, cx: &mut Context<'_>, place: u32) -> Option<Box<Idle>> {
         self.group.pool.as_ref()?.take(cx, self.peer()?.id, place)
     }
 
     /// Keeps a connection to the current peer, if it may serve on.
-    pub fn keep(&self, idle: Idle, place: u32) {
+    pub fn keep(&self, idle: Box<Idle>, place: u32) {
         if let (Some(pool), Some(peer)) = (&self.group.pool, self.peer()) {
             pool.put(idle, peer.id, place);
         }
