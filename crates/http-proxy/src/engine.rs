@@ -68,6 +68,11 @@ impl Hidden {
         hidden
     }
 
+    /// The known names in the set, each a bit.
+    pub(crate) fn known(&self) -> u64 {
+        self.known
+    }
+
     /// Whether a field is in the set.
     pub fn has(&self, known: KnownHeader, name: &[u8]) -> bool {
         match known {
@@ -117,14 +122,11 @@ async fn ask(b: &Backend, r: &mut Request) -> Flow<'static> {
     let target = match aim {
         Ok(Aim::At(target)) => Ok(target),
         // Few requests need it: it isn't to make their future larger.
-        Ok(Aim::Name(named)) => Box::pin(b.look_up(r, *named)).await,
+        Ok(Aim::Name(named)) => Box::pin(b.look_up(r, &exchange, *named)).await,
         Err(fault) => Err(fault),
     };
     let mut redirected = !exchange.attempts.borrow().is_empty();
-    let prepared = target.and_then(|target| {
-        *exchange.target.borrow_mut() = Some(target.clone());
-        Ok((b.prepare(r, &exchange, streamed)?, target))
-    });
+    let prepared = target.and_then(|target| Ok((b.prepare(r, &exchange, streamed)?, target)));
     let (mut outgoing, target) = match prepared {
         Ok(prepared) => prepared,
         Err(fault) => return fault.into(),
@@ -275,8 +277,10 @@ impl Backend {
     }
 
     /// Where a host is that has to be looked up.
-    async fn look_up(&self, r: &Request, named: Named) -> Result<Rc<Target>, Fault> {
-        self.unless_aborted(r, named.look_up(r)).await?
+    async fn look_up(&self, r: &Request, exchange: &Exchange, named: Named) -> Result<Rc<Target>, Fault> {
+        let target = self.unless_aborted(r, named.look_up(r)).await??;
+        *exchange.target.borrow_mut() = Some(target.clone());
+        Ok(target)
     }
 
     /// No peer can be chosen now: the request waits in the group's queue, if there is one.

@@ -141,9 +141,8 @@ impl Http1 {
         };
         self.keeps = parts.status != 101 && parts.keep_alive(&data);
         self.state = State::Body;
-        *bytes = data.slice(0..used);
-        self.input = data;
-        self.input.advance(used);
+        *bytes = data;
+        self.input = bytes.split_off(used);
         Ok(HeadEvent::Done(length))
     }
 

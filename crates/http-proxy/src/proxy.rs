@@ -432,22 +432,22 @@ struct HttpProtocol {
 }
 
 impl HttpProtocol {
-    /// The URI as the backend is asked for it.
-    fn write_uri(&self, r: &Request, target: &Target, out: &mut Buf) {
+    /// Writes the URI as the backend is asked for it; whether that is as the client sent it.
+    fn write_uri(&self, r: &Request, target: &Target, out: &mut Buf) -> bool {
         let own = &target.uri[..];
         if self.by_variable && !own.is_empty() {
             if own.first() == Some(&b'?') {
                 out.extend_from_slice(b"/");
             }
             out.extend_from_slice(own);
-            return;
+            return false;
         }
         if own.is_empty() && r.uri_source == UriSource::Client {
             if r.line.empty_path_in_uri && !r.line.target.is_empty() {
                 out.extend_from_slice(b"/");
             }
             out.extend_from_slice(r.line.request_uri(&r.head));
-            return;
+            return true;
         }
         let mut rest = &r.uri[..];
         if r.uri_fit != UriFit::Changed && !own.is_empty() {
@@ -465,6 +465,7 @@ impl HttpProtocol {
             out.extend_from_slice(b"?");
             out.extend_from_slice(&r.args);
         }
+        false
     }
 }
 
@@ -473,8 +474,10 @@ impl HttpProtocol {
     fn write_line(&self, r: &Request, target: &Target, out: &mut Buf) -> Span {
         out.extend_from_slice(b" ");
         let start = out.len();
-        self.write_uri(r, target, out);
-        if breaks(&out[start..]) {
+        // No parser of heads lets a line break through.
+        let as_sent = self.write_uri(r, target, out);
+        debug_assert!(!(as_sent && breaks(&out[start..])), "{}", out.escape_ascii());
+        if !as_sent && breaks(&out[start..]) {
             let written = std::mem::replace(out, Buf::with_capacity(1024));
             out.extend_from_slice(&written[..start]);
             out.extend_from_slice(&safe(r, b"URI", &written[start..], TO_BACKEND));

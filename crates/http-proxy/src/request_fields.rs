@@ -225,29 +225,37 @@ impl RequestFields {
 
     /// Lines that stand one after the other in the client's head are copied together.
     fn write_own(&self, r: &Request, exchange: &Exchange, out: &mut Buf) {
+        let head = &r.head[..];
         let mut run = 0..0;
         for header in &r.line.headers {
-            let name = header.name.of(&r.head);
+            let name = header.name.of(head);
             if !(self.passes(header.known, name) && exchange.passes(header.known)) {
                 continue;
             }
             // As it was read: no parser of heads lets a line break or NUL through.
-            let value = header.value.of(&r.head);
+            let value = header.value.of(head);
             debug_assert!(!breaks(value), "{}", value.escape_ascii());
-            let line = line_as_written(header, &r.head).filter(|_| self.form == Form::Line);
+            let line = line_as_written(header, head).filter(|_| self.form == Form::Line);
             if let Some(line) = &line
                 && line.start == run.end
             {
                 run.end = line.end;
                 continue;
             }
-            out.extend_from_slice(r.head.get(run).unwrap_or_default());
+            copy(head, run, out);
             run = line.unwrap_or_else(|| {
                 self.form.field(name, value, out);
                 0..0
             });
         }
-        out.extend_from_slice(r.head.get(run).unwrap_or_default());
+        copy(head, run, out);
+    }
+}
+
+/// Appends the lines of a head that stand there.
+fn copy(head: &[u8], lines: Range<usize>, out: &mut Buf) {
+    if !lines.is_empty() {
+        out.extend_from_slice(head.get(lines).unwrap_or_default());
     }
 }
 

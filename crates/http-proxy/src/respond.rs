@@ -329,6 +329,7 @@ pub(super) fn copy_fields(b: &Backend, r: &mut Request, exchange: &Exchange) {
     let has = |known| head.has(known) || (1000..2000).contains(&head.version);
     response.own_date = !b.hidden.has(KnownHeader::Date, b"") && has(KnownHeader::Date);
     response.own_server = !b.hidden.has(KnownHeader::Server, b"") && has(KnownHeader::Server);
+    let dropped = FRAMING | b.hidden.known();
     let mut seen = 0;
     for header in &head.headers {
         let bit = 1_u64 << header.known as u8;
@@ -341,7 +342,7 @@ pub(super) fn copy_fields(b: &Backend, r: &mut Request, exchange: &Exchange) {
         }
         let hidden = match header.known {
             KnownHeader::Other => b.hidden.has(header.known, header.name.of(data)),
-            known => FRAMING & bit != 0 || b.hidden.has(known, b""),
+            _ => dropped & bit != 0,
         };
         if !hidden {
             copy_field(b, r, header, bytes);

@@ -89,7 +89,7 @@ impl Group {
     }
 
     /// Does something with the state of all peers, which may be shared.
-    fn with_peers<R>(&self, f: impl FnOnce(&Ranks) -> R) -> R {
+    fn with_peers<R>(&self, f: impl FnOnce(&Rc<Ranks>) -> R) -> R {
         let Some(shared) = &self.shared else { return f(&self.ranks()) };
         let news = |roster| {
             self.plan.roster.replace(roster);
@@ -306,13 +306,12 @@ impl Choice {
         debug_assert!(self.current.is_none(), "the last peer was released");
         let now = rt::wall().secs.max(0) as u64;
         let group = self.group.clone();
-        group.with_peers(|_| self.pick(hints, now));
+        group.with_peers(|ranks| self.pick(ranks, hints, now));
         self.current.is_some()
     }
 
-    fn pick(&mut self, hints: &Hints<'_>, now: u64) {
-        let ranks = self.group.ranks();
-        if !Rc::ptr_eq(&ranks, &self.ranks) {
+    fn pick(&mut self, ranks: &Rc<Ranks>, hints: &Hints<'_>, now: u64) {
+        if !Rc::ptr_eq(ranks, &self.ranks) {
             // Other peers: of what it has done among the old ones, who was asked counts still.
             let tried = self.tried();
             self.ranks = ranks.clone();
@@ -334,7 +333,7 @@ impl Choice {
                 let dice = dice.first_chunk().map_or(0, |chunk| u64::from_ne_bytes(*chunk));
                 ranks.all().for_each(|peer| peer.rest(dice, now_ms));
             }
-            self.current = self.pick_in_ranks(&ranks, hints, now);
+            self.current = self.pick_in_ranks(ranks, hints, now);
         }
         if let Some(peer) = &self.current {
             peer.begin(now_ms);
