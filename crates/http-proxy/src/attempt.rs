@@ -82,16 +82,9 @@ impl Backend {
         if self.up.request_dynamic || streamed != outgoing.streamed {
             *outgoing = self.write(r, exchange, streamed)?;
         }
-        let label = self.label(r, exchange);
-        let idle = choice.take_idle(&mut Context::from_waker(Waker::noop()), self.place);
-        // Another location may have kept a connection of another kind, or another request one with other names.
-        let idle = idle.filter(|idle| {
-            idle.stream.is_layered() == label.ssl
-                && idle.label == label.text
-                && idle.kept.as_deref().is_some_and(|kept| self.protocol.knows(kept))
-        });
-        let cached = idle.is_some();
-        let mut idle = match idle {
+        let kept = self.kept_connection(r, exchange, choice);
+        let cached = kept.is_some();
+        let mut idle = match kept {
             Some(idle) => idle,
             // Few requests need it: it isn't to make their future larger.
             None => {
@@ -126,6 +119,18 @@ impl Backend {
                 Err(Failed { fault, stale })
             }
         }
+    }
+
+    /// An idle connection on which the request can be served.
+    fn kept_connection(&self, r: &mut Request, exchange: &Exchange, choice: &Choice) -> Option<Box<Idle>> {
+        let label = self.label(r, exchange);
+        let idle = choice.take_idle(&mut Context::from_waker(Waker::noop()), self.place);
+        // Another location may have kept a connection of another kind, or another request one with other names.
+        idle.filter(|idle| {
+            idle.stream.is_layered() == label.ssl
+                && idle.label == label.text
+                && idle.kept.as_deref().is_some_and(|kept| self.protocol.knows(kept))
+        })
     }
 
     /// A connection to an address, over TLS if the target wants it.

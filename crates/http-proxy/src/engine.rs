@@ -125,10 +125,13 @@ async fn ask(b: &Backend, r: &mut Request) -> Flow<'static> {
         Ok(Aim::Name(named)) => Box::pin(b.look_up(r, &exchange, *named)).await,
         Err(fault) => Err(fault),
     };
+    let target = match target {
+        Ok(target) => target,
+        Err(fault) => return fault.into(),
+    };
     let mut redirected = !exchange.attempts.borrow().is_empty();
-    let prepared = target.and_then(|target| Ok((b.prepare(r, &exchange, streamed)?, target)));
-    let (mut outgoing, target) = match prepared {
-        Ok(prepared) => prepared,
+    let mut outgoing = match b.prepare(r, &exchange, streamed) {
+        Ok(outgoing) => outgoing,
         Err(fault) => return fault.into(),
     };
     let mut choice = Choice::new(target.group.clone(), b.connect.next_upstream_tries);

@@ -492,7 +492,8 @@ impl Protocol for HttpProtocol {
     }
 
     fn write_request(&self, r: &mut Request, exchange: &Exchange, out: &mut Buf) -> std::result::Result<Span, Fault> {
-        let target = exchange.target.borrow().clone().ok_or(Fault::NoTarget)?;
+        let target = exchange.target.borrow();
+        let target = target.as_deref().ok_or(Fault::NoTarget)?;
         let method = self.conf.proxy_method.as_ref().map(|method| {
             let method = r.render(method);
             exchange.to_head.set(method.eq_ignore_ascii_case(b"HEAD"));
@@ -506,13 +507,13 @@ impl Protocol for HttpProtocol {
         let uri_at = match self.conf.proxy_http_version {
             Version::Http2 => {
                 let mut uri = Buf::with_capacity(256);
-                self.write_uri(r, &target, &mut uri);
+                self.write_uri(r, target, &mut uri);
                 let uri = safe(r, b"URI", &uri, TO_BACKEND);
                 http2::write_line(method.unwrap_or(r.method_name()), target.ssl, &uri, out)
             }
             version => {
                 out.extend_from_slice(method.unwrap_or(r.method_name()));
-                let uri_at = self.write_line(r, &target, out);
+                let uri_at = self.write_line(r, target, out);
                 out.extend_from_slice(if version == Version::Http10 { b" HTTP/1.0\r\n" } else { b" HTTP/1.1\r\n" });
                 uri_at
             }

@@ -32,15 +32,9 @@ pub(crate) enum Form {
 impl Form {
     /// Writes a field whose value has no line break.
     pub(crate) fn field(self, name: &[u8], value: &[u8], out: &mut Buf) {
-        out.reserve(name.len() + value.len() + 4);
         match self {
             Form::Hpack => write_plain(name, value, out),
-            Form::Line => {
-                out.extend_from_slice(name);
-                out.extend_from_slice(b": ");
-                out.extend_from_slice(value);
-                out.extend_from_slice(b"\r\n");
-            }
+            Form::Line => out.extend_from_slices([name, b": ", value, b"\r\n"]),
         }
     }
 

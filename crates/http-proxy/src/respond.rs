@@ -19,7 +19,7 @@ use wire::h1::{HeaderSpan, KnownHeader, Method, ResponseHead};
 use crate::cache;
 use crate::conf::ignore;
 use crate::engine::Backend;
-use crate::protocol::{BodyEvent, Codec, End};
+use crate::protocol::{BodyEvent, Codec, End, Head};
 use crate::sending::Sending;
 use crate::sticky;
 use crate::store;
@@ -73,7 +73,7 @@ pub(super) fn respond(
             complete(exchange, &mut choice);
             return Next::Flow(Fault::UpgradeInSubrequest.log(r).into());
         }
-        accel_rate(b, r, exchange);
+        accel_rate(b, r, &exchange.head.borrow());
         copy_fields(b, r, exchange);
         return Next::Tunnel(Box::new((choice, idle, codec.take_rest())));
     }
@@ -228,7 +228,7 @@ fn accel_redirect(b: &Backend, r: &mut Request, exchange: &Exchange) -> Option<F
         }
         value
     };
-    accel_rate(b, r, exchange);
+    accel_rate(b, r, &exchange.head.borrow());
     if value.first() == Some(&b'@') {
         return Some(r.redirect_named(&value));
     }
@@ -249,8 +249,8 @@ fn accel_redirect(b: &Backend, r: &mut Request, exchange: &Exchange) -> Option<F
 
 /// What fields of the backend say of the response's way to the client.
 pub(super) fn accel_fields(b: &Backend, r: &mut Request, exchange: &Exchange) {
-    accel_rate(b, r, exchange);
     let head = exchange.head.borrow();
+    accel_rate(b, r, &head);
     if let Some(field) = head.1.find(KnownHeader::XAccelCharset)
         && b.up.ignore_headers & ignore::XA_CHARSET == 0
     {
@@ -260,8 +260,7 @@ pub(super) fn accel_fields(b: &Backend, r: &mut Request, exchange: &Exchange) {
 }
 
 /// `X-Accel-Limit-Rate`: bytes a second.
-fn accel_rate(b: &Backend, r: &mut Request, exchange: &Exchange) {
-    let head = exchange.head.borrow();
+fn accel_rate(b: &Backend, r: &mut Request, head: &Head) {
     if let Some(field) = head.1.find(KnownHeader::XAccelLimitRate)
         && b.up.ignore_headers & ignore::XA_LIMIT_RATE == 0
         && let Some(rate) = buf::parse::parse_number(field.value.of(&head.0))

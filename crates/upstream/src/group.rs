@@ -191,6 +191,11 @@ impl Group {
     }
 }
 
+/// The time by which failures of peers are counted.
+fn now_secs() -> u64 {
+    rt::wall().secs.max(0) as u64
+}
+
 fn pool(settings: &Keepalive) -> Option<Rc<Pool>> {
     (settings.connections > 0).then(|| Rc::new(Pool::new(settings.clone())))
 }
@@ -304,13 +309,12 @@ impl Choice {
     /// The same, whoever waits.
     fn choose(&mut self, hints: &Hints<'_>) -> bool {
         debug_assert!(self.current.is_none(), "the last peer was released");
-        let now = rt::wall().secs.max(0) as u64;
         let group = self.group.clone();
-        group.with_peers(|ranks| self.pick(ranks, hints, now));
+        group.with_peers(|ranks| self.pick(ranks, hints));
         self.current.is_some()
     }
 
-    fn pick(&mut self, ranks: &Rc<Ranks>, hints: &Hints<'_>, now: u64) {
+    fn pick(&mut self, ranks: &Rc<Ranks>, hints: &Hints<'_>) {
         if !Rc::ptr_eq(ranks, &self.ranks) {
             // Other peers: of what it has done among the old ones, who was asked counts still.
             let tried = self.tried();
@@ -333,7 +337,7 @@ impl Choice {
                 let dice = dice.first_chunk().map_or(0, |chunk| u64::from_ne_bytes(*chunk));
                 ranks.all().for_each(|peer| peer.rest(dice, now_ms));
             }
-            self.current = self.pick_in_ranks(ranks, hints, now);
+            self.current = self.pick_in_ranks(ranks, hints, now_secs());
         }
         if let Some(peer) = &self.current {
             peer.begin(now_ms);
@@ -426,14 +430,13 @@ impl Choice {
 
     fn judge(&self, peer: &Peer, outcome: Outcome) -> bool {
         peer.end(self.began_ms);
-        let now = rt::wall().secs.max(0) as u64;
         if let (Outcome::Good, Some(ms)) = (outcome, self.took_ms.get()) {
             peer.took(ms);
         }
         if !self.ranks.single {
             match outcome {
                 Outcome::Good => peer.succeeded(rt::now_ms()),
-                Outcome::Failed => return peer.failed(now),
+                Outcome::Failed => return peer.failed(now_secs()),
                 Outcome::Neutral => {}
             }
         }
