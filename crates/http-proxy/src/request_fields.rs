@@ -78,7 +78,7 @@ enum Part {
 }
 
 /// The memory for values; most fit.
-const VALUE: usize = 128;
+pub(crate) const VALUE: usize = 128;
 
 /// Fields about the client's connection or the body's framing, which aren't passed on.
 const DROPPED: [&str; 9] = [
