@@ -50,10 +50,9 @@ impl From<Fault> for Failed {
     }
 }
 
-/// The request as it is sent.
+/// The request's body as it is sent; its head is with the exchange.
 #[derive(Default)]
 pub(super) struct Outgoing {
-    pub(super) head: Bytes,
     /// The body's pieces, if it was read whole.
     pub(super) body: Vec<Piece>,
     /// The body is passed on as it comes.
@@ -83,16 +82,9 @@ impl Backend {
         if self.up.request_dynamic || streamed != outgoing.streamed {
             *outgoing = self.write(r, exchange, streamed)?;
         }
-        let label = self.label(r, exchange);
-        let idle = choice.take_idle(&mut Context::from_waker(Waker::noop()), self.place);
-        // Another location may have kept a connection of another kind, or another request one with other names.
-        let idle = idle.filter(|idle| {
-            idle.stream.is_layered() == label.ssl
-                && idle.label == label.text
-                && idle.kept.as_deref().is_some_and(|kept| self.protocol.knows(kept))
-        });
-        let cached = idle.is_some();
-        let mut idle = match idle {
+        let kept = self.kept_connection(r, exchange, choice);
+        let cached = kept.is_some();
+        let mut idle = match kept {
             Some(idle) => idle,
             // Few requests need it: it isn't to make their future larger.
             None => {
@@ -106,10 +98,9 @@ impl Backend {
         let elapsed = exchange.elapsed_ms();
         exchange.current(|attempt| attempt.connect_ms = Some(elapsed));
         choice.reached(Moment::Connected);
-        let before = (idle.stream.sent(), idle.stream.received());
         let mut codec = self.protocol.codec(exchange, idle.kept.take());
         let result = self.exchange(r, exchange, &idle.stream, outgoing, &mut *codec).await;
-        let counts = (idle.stream.sent() - before.0, idle.stream.received() - before.1);
+        let counts = idle.count();
         exchange.current(|attempt| (attempt.sent, attempt.received) = counts);
         match result {
             Ok(reply) => {
@@ -130,8 +121,25 @@ impl Backend {
         }
     }
 
+    /// An idle connection on which the request can be served.
+    fn kept_connection(&self, r: &mut Request, exchange: &Exchange, choice: &Choice) -> Option<Box<Idle>> {
+        let label = self.label(r, exchange);
+        let idle = choice.take_idle(&mut Context::from_waker(Waker::noop()), self.place);
+        // Another location may have kept a connection of another kind, or another request one with other names.
+        idle.filter(|idle| {
+            idle.stream.is_layered() == label.ssl
+                && idle.label == label.text
+                && idle.kept.as_deref().is_some_and(|kept| self.protocol.knows(kept))
+        })
+    }
+
     /// A connection to an address, over TLS if the target wants it.
-    pub(super) async fn connect(&self, r: &mut Request, exchange: &Exchange, addr: SockAddr) -> Result<Idle, Fault> {
+    pub(super) async fn connect(
+        &self,
+        r: &mut Request,
+        exchange: &Exchange,
+        addr: SockAddr,
+    ) -> Result<Box<Idle>, Fault> {
         let options = self.connect.options(r);
         let connecting = rt::Stream::connect(&addr, &options, self.connect.connect_timeout);
         let error = match self.unless_aborted(r, connecting).await? {
@@ -141,6 +149,8 @@ impl Backend {
                 }
                 let mut idle = Idle::new(stream);
                 idle.label = self.handshake(r, exchange, &idle.stream).await?;
+                // The handshake doesn't count.
+                idle.count();
                 return Ok(idle);
             }
             Err(error) => error,
@@ -223,7 +233,7 @@ impl Backend {
             return Ok(Reply { status: 200, length: None, unsent: None });
         }
         stream.set_send_timeout(Some(self.up.send_timeout));
-        let mut sending = self.begin_sending(r, stream, outgoing, codec)?;
+        let mut sending = self.begin_sending(r, exchange, stream, outgoing, codec)?;
         let mut interim = 0;
         loop {
             let more = poll_fn(|cx| self.poll_exchange(cx, r, stream, sending.as_deref_mut(), codec)).await?;
@@ -245,20 +255,23 @@ impl Backend {
     fn begin_sending(
         &self,
         r: &Request,
+        exchange: &Exchange,
         stream: &rt::Stream,
         outgoing: &Outgoing,
         codec: &mut dyn Codec,
     ) -> Result<Option<Box<Sending>>, Fault> {
         let alone = outgoing.body.is_empty() && !outgoing.streamed;
-        let mut left = codec.head(&outgoing.head, alone);
+        let asked = exchange.request.borrow();
+        let head = codec.head(&asked.head, alone);
+        let mut left = &head[..];
         let mut done = false;
         if alone {
-            match stream.try_send(&left).map_err(|error| send_failed(r, &error))? {
+            match stream.try_send(left).map_err(|error| send_failed(r, &error))? {
                 Tried::Sent(sent) => {
-                    left.advance(sent);
+                    left = left.get(sent..).unwrap_or_default();
                     done = left.is_empty();
                 }
-                Tried::Taken => left = Bytes::default(),
+                Tried::Taken => left = b"",
                 Tried::Nothing => {}
             }
         }
@@ -268,7 +281,10 @@ impl Backend {
                 return Ok(None);
             }
         }
-        let mut chain = Chain::from(left);
+        let mut chain = Chain::new();
+        if !left.is_empty() {
+            chain.push_bytes(Bytes::copy_from(left));
+        }
         if !outgoing.body.is_empty() {
             let mut body = Chain::new();
             for piece in &outgoing.body {

@@ -4,6 +4,8 @@
 //! [`Cgi`] reads one that has its connection for itself, as with uwsgi and SCGI: it may begin with a status line of HTTP,
 //! and a body without a length ends with the connection.
 
+use std::borrow::Cow;
+
 use buf::{Buf, Bytes, Chain};
 use wire::h1::{KnownHeader, Parsed, ResponseError, ResponseHead, ResponseParser};
 
@@ -133,8 +135,8 @@ impl Cgi {
 }
 
 impl Codec for Cgi {
-    fn head(&mut self, request: &Bytes, _alone: bool) -> Bytes {
-        request.clone()
+    fn head<'r>(&mut self, request: &'r [u8], _alone: bool) -> Cow<'r, [u8]> {
+        request.into()
     }
 
     fn body(&mut self, mut part: Chain, _last: bool, out: &mut Chain) {

@@ -4,9 +4,10 @@
 //! switch of protocols. As in nginx, over HTTP/1.1 alone.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::rc::Rc;
 
-use buf::{Buf, Bytes, Chain};
+use buf::{Buf, Chain};
 use conf::{Args, Context, Directive, Loader, Registry, Result};
 use http::exchange::Exchange;
 use http::fault::Fault;
@@ -119,9 +120,8 @@ impl Protocol for Through {
         (r.method != Method::Connect).then_some(405)
     }
 
-    fn write_request(&self, _: &mut Request, exchange: &Exchange, _: &mut Buf) -> std::result::Result<(), Fault> {
-        exchange.uri_at.set(Span::default());
-        Ok(())
+    fn write_request(&self, _: &mut Request, _: &Exchange, _: &mut Buf) -> std::result::Result<Span, Fault> {
+        Ok(Span::default())
     }
 
     fn codec(&self, _: &Exchange, _: Option<Kept>) -> Box<dyn Codec> {
@@ -138,8 +138,8 @@ impl Codec for Through {
         true
     }
 
-    fn head(&mut self, _: &Bytes, _: bool) -> Bytes {
-        Bytes::default()
+    fn head<'r>(&mut self, request: &'r [u8], _: bool) -> Cow<'r, [u8]> {
+        request.into()
     }
 
     fn body(&mut self, _: Chain, _: bool, _: &mut Chain) {}

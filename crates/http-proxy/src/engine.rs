@@ -10,7 +10,7 @@ use ::upstream::retry::Question;
 use ::upstream::{Choice, Hints, Idle, Outcome};
 use buf::{Buf, Bytes};
 use engine::log::Level;
-use http::exchange::{Exchange, Target};
+use http::exchange::{Asked, Exchange, Target};
 use http::fault::{Fault, Retry, Source};
 use http::module::LocationContext;
 use http::phases::{Flow, Handler};
@@ -68,6 +68,11 @@ impl Hidden {
         hidden
     }
 
+    /// The known names in the set, each a bit.
+    pub(crate) fn known(&self) -> u64 {
+        self.known
+    }
+
     /// Whether a field is in the set.
     pub fn has(&self, known: KnownHeader, name: &[u8]) -> bool {
         match known {
@@ -117,16 +122,16 @@ async fn ask(b: &Backend, r: &mut Request) -> Flow<'static> {
     let target = match aim {
         Ok(Aim::At(target)) => Ok(target),
         // Few requests need it: it isn't to make their future larger.
-        Ok(Aim::Name(named)) => Box::pin(b.look_up(r, *named)).await,
+        Ok(Aim::Name(named)) => Box::pin(b.look_up(r, &exchange, *named)).await,
         Err(fault) => Err(fault),
     };
+    let target = match target {
+        Ok(target) => target,
+        Err(fault) => return fault.into(),
+    };
     let mut redirected = !exchange.attempts.borrow().is_empty();
-    let prepared = target.and_then(|target| {
-        *exchange.target.borrow_mut() = Some(target.clone());
-        Ok((b.prepare(r, &exchange, streamed)?, target))
-    });
-    let (mut outgoing, target) = match prepared {
-        Ok(prepared) => prepared,
+    let mut outgoing = match b.prepare(r, &exchange, streamed) {
+        Ok(outgoing) => outgoing,
         Err(fault) => return fault.into(),
     };
     let mut choice = Choice::new(target.group.clone(), b.connect.next_upstream_tries);
@@ -168,7 +173,7 @@ enum Concluded {
     /// The request goes on so.
     Flow(Flow<'static>),
     /// The protocol was switched.
-    Tunnel(Box<(Choice, Idle, Bytes)>),
+    Tunnel(Box<(Choice, Box<Idle>, Bytes)>),
     /// The next peer is asked.
     Again(Choice),
 }
@@ -275,8 +280,10 @@ impl Backend {
     }
 
     /// Where a host is that has to be looked up.
-    async fn look_up(&self, r: &Request, named: Named) -> Result<Rc<Target>, Fault> {
-        self.unless_aborted(r, named.look_up(r)).await?
+    async fn look_up(&self, r: &Request, exchange: &Exchange, named: Named) -> Result<Rc<Target>, Fault> {
+        let target = self.unless_aborted(r, named.look_up(r)).await??;
+        *exchange.target.borrow_mut() = Some(target.clone());
+        Ok(target)
     }
 
     /// No peer can be chosen now: the request waits in the group's queue, if there is one.
@@ -330,16 +337,14 @@ impl Backend {
         exchange.body_length.set(length);
         exchange.chunked.set(chunked);
         let mut out = Buf::with_capacity(1024);
-        self.protocol.write_request(r, exchange, &mut out)?;
-        let head = out.freeze();
-        let uri = exchange.uri_at.get();
-        *exchange.uri.borrow_mut() = head.slice(uri.start as usize..uri.end as usize);
+        let uri_at = self.protocol.write_request(r, exchange, &mut out)?;
+        exchange.request.replace(Asked { head: out, uri_at });
         let passes = self.up.pass_request_body && !self.protocol.has_own_body();
         let body = match r.body.buffered() {
             Some(body) if passes && body.len > 0 => body.pieces.clone(),
             _ => Vec::new(),
         };
-        Ok(Outgoing { head, body, streamed })
+        Ok(Outgoing { body, streamed })
     }
 
     /// Whether an answer's status sends the request on to the next server.

@@ -3,6 +3,7 @@
 //! What differs from nginx: a status below 200 is as invalid as one that isn't a number.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::rc::Rc;
 
 use buf::{Buf, Bytes, Chain};
@@ -229,14 +230,13 @@ impl Protocol for FastcgiProtocol {
         true
     }
 
-    fn write_request(&self, r: &mut Request, exchange: &Exchange, out: &mut Buf) -> std::result::Result<(), Fault> {
+    fn write_request(&self, r: &mut Request, exchange: &Exchange, out: &mut Buf) -> std::result::Result<Span, Fault> {
         exchange.to_head.set(params::asks_for_head(r, exchange));
-        exchange.uri_at.set(Span::default());
         fcgi::begin(self.rules.keep, out);
         fcgi::params(&self.params.write(r, exchange, self.up.pass_request_headers), out);
         // For a request without a body, which then is one piece; see `Responder::head`.
         out.extend_from_slice(fcgi::END_OF_STDIN);
-        Ok(())
+        Ok(Span::default())
     }
 
     fn codec(&self, exchange: &Exchange, _kept: Option<Kept>) -> Box<dyn Codec> {
@@ -407,9 +407,9 @@ fn contains(text: &[u8], mark: &[u8]) -> bool {
 }
 
 impl Codec for Responder {
-    fn head(&mut self, request: &Bytes, alone: bool) -> Bytes {
+    fn head<'r>(&mut self, request: &'r [u8], alone: bool) -> Cow<'r, [u8]> {
         let end = if alone { 0 } else { fcgi::END_OF_STDIN.len() };
-        request.slice(0..request.len().saturating_sub(end))
+        request[..request.len().saturating_sub(end)].into()
     }
 
     fn body(&mut self, part: Chain, last: bool, out: &mut Chain) {

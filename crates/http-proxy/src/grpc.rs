@@ -17,6 +17,7 @@ use http::module::{HttpModule, LocationContext};
 use http::request::{Request, UriSource};
 use http::response::field::{safe, unfolded};
 use http::server::location::Handlers;
+use wire::Span;
 use wire::h1::Method;
 use wire::uri::{Escape, escape};
 
@@ -176,7 +177,7 @@ impl Protocol for GrpcProtocol {
         true
     }
 
-    fn write_request(&self, r: &mut Request, exchange: &Exchange, out: &mut Buf) -> std::result::Result<(), Fault> {
+    fn write_request(&self, r: &mut Request, exchange: &Exchange, out: &mut Buf) -> std::result::Result<Span, Fault> {
         let ssl = exchange.target.borrow().as_ref().is_some_and(|target| target.ssl);
         exchange.to_head.set(r.method == Method::Head);
         if r.h2_stream().is_some() && r.body.declared_length().is_none() {
@@ -196,9 +197,8 @@ impl Protocol for GrpcProtocol {
                 http2::write_line(r.method_name(), ssl, &uri, out)
             }
         };
-        exchange.uri_at.set(at);
         self.fields.write(r, exchange, self.up.pass_request_headers, out);
-        Ok(())
+        Ok(at)
     }
 
     fn codec(&self, exchange: &Exchange, kept: Option<Kept>) -> Box<dyn Codec> {

@@ -4,6 +4,7 @@
 //! codec's memory stays in an idle connection and serves the next exchange.
 
 use std::any::Any;
+use std::borrow::Cow;
 
 use buf::{Buf, Bytes, Chain};
 use http::exchange::Exchange;
@@ -140,9 +141,8 @@ impl Http1 {
         };
         self.keeps = parts.status != 101 && parts.keep_alive(&data);
         self.state = State::Body;
-        *bytes = data.slice(0..used);
-        self.input = data;
-        self.input.advance(used);
+        *bytes = data;
+        self.input = bytes.split_off(used);
         Ok(HeadEvent::Done(length))
     }
 
@@ -191,8 +191,8 @@ impl Http1 {
 }
 
 impl Codec for Http1 {
-    fn head(&mut self, request: &Bytes, _alone: bool) -> Bytes {
-        request.clone()
+    fn head<'r>(&mut self, request: &'r [u8], _alone: bool) -> Cow<'r, [u8]> {
+        request.into()
     }
 
     fn body(&mut self, mut part: Chain, last: bool, out: &mut Chain) {

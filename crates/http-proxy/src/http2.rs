@@ -5,6 +5,7 @@
 //! streams.
 
 use std::any::Any;
+use std::borrow::Cow;
 
 use buf::{Buf, Bytes, Chain, Piece};
 use http::exchange::Exchange;
@@ -33,19 +34,14 @@ pub(crate) fn write_line(method: &[u8], ssl: bool, path: &[u8], out: &mut Buf) -
 }
 
 /// The bytes of a chain without files in one piece.
-fn joined(mut chain: Chain) -> Bytes {
-    if let [Piece::Bytes(_)] = chain.pieces()
-        && let Some(Piece::Bytes(bytes)) = chain.pop()
-    {
-        return bytes;
-    }
-    let mut joined = Buf::with_capacity(chain.len() as usize);
+fn joined(chain: &Chain) -> Vec<u8> {
+    let mut joined = Vec::with_capacity(chain.len() as usize);
     for piece in chain.pieces() {
         if let Piece::Bytes(bytes) = piece {
             joined.extend_from_slice(bytes);
         }
     }
-    joined.freeze()
+    joined
 }
 
 /// What the configuration says of an exchange.
@@ -120,12 +116,12 @@ impl From<ServerFault> for ProtocolError {
 }
 
 impl Codec for Http2 {
-    fn head(&mut self, request: &Bytes, alone: bool) -> Bytes {
+    fn head<'r>(&mut self, request: &'r [u8], alone: bool) -> Cow<'r, [u8]> {
         let (block, body) = request.split_at(request.len().saturating_sub(self.rules.own_body as usize));
         self.client.head(block, alone && body.is_empty());
         if !alone {
             // It goes out with the beginning of the body.
-            return Bytes::default();
+            return Cow::default();
         }
         let mut chain = Chain::new();
         if body.is_empty() {
@@ -133,7 +129,7 @@ impl Codec for Http2 {
         } else {
             self.client.body(Chain::from(Bytes::copy_from(body)), true, &mut chain);
         }
-        joined(chain)
+        joined(&chain).into()
     }
 
     fn body(&mut self, part: Chain, last: bool, out: &mut Chain) {
@@ -219,12 +215,12 @@ mod tests {
         codec.receive(input);
     }
 
-    fn begin(rules: Rules, kept: Option<Kept>) -> (Box<Http2>, Bytes) {
+    fn begin(rules: Rules, kept: Option<Kept>) -> (Box<Http2>, Vec<u8>) {
         let mut codec = Http2::begin(rules, &Exchange::default(), kept);
         let mut block = Buf::empty();
         write_line(b"GET", false, b"/", &mut block);
         block.extend_from_slice(b"own".get(..rules.own_body as usize).unwrap_or_default());
-        let head = codec.head(&block.freeze(), true);
+        let head = codec.head(&block, true).into_owned();
         (codec, head)
     }
 

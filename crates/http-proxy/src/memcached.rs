@@ -3,6 +3,7 @@
 //! Keys are those of `$memcached_key`, which the configuration sets. A value has no fields; its type is that of the URI.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::rc::Rc;
 
 use ::upstream::retry;
@@ -182,15 +183,14 @@ impl Protocol for MemcachedProtocol {
         false
     }
 
-    fn write_request(&self, r: &mut Request, exchange: &Exchange, out: &mut Buf) -> std::result::Result<(), Fault> {
+    fn write_request(&self, r: &mut Request, exchange: &Exchange, out: &mut Buf) -> std::result::Result<Span, Fault> {
         exchange.to_head.set(r.method == Method::Head);
-        exchange.uri_at.set(Span::default());
         let key = r.render(&self.key);
         if key.is_empty() {
             return Err(Fault::NoKey.log(r));
         }
         memcached::get(&key, out);
-        Ok(())
+        Ok(Span::default())
     }
 
     fn codec(&self, exchange: &Exchange, _kept: Option<Kept>) -> Box<dyn Codec> {
@@ -225,7 +225,7 @@ struct Value {
     rules: Rules,
     to_head: bool,
     /// As it was sent.
-    key: Bytes,
+    key: Vec<u8>,
     state: State,
     /// What came while the first line isn't complete.
     gathered: Option<Buf>,
@@ -254,15 +254,7 @@ const COMPRESSED: &[u8] = b"Content-Encoding: gzip\r\n\r\n";
 
 impl Value {
     fn new(rules: Rules, to_head: bool) -> Value {
-        Value {
-            rules,
-            to_head,
-            key: Bytes::default(),
-            state: State::Line,
-            gathered: None,
-            input: Bytes::default(),
-            left: 0,
-        }
+        Value { rules, to_head, key: Vec::new(), state: State::Line, gathered: None, input: Bytes::default(), left: 0 }
     }
 
     fn read_line(&mut self, head: &mut Head) -> std::result::Result<HeadEvent, ProtocolError> {
@@ -326,9 +318,9 @@ impl Value {
 }
 
 impl Codec for Value {
-    fn head(&mut self, request: &Bytes, _alone: bool) -> Bytes {
-        self.key = request.slice(memcached::key(request));
-        request.clone()
+    fn head<'r>(&mut self, request: &'r [u8], _alone: bool) -> Cow<'r, [u8]> {
+        self.key = request[memcached::key(request)].to_vec();
+        request.into()
     }
 
     fn body(&mut self, mut part: Chain, _last: bool, out: &mut Chain) {
@@ -393,7 +385,7 @@ mod tests {
     /// What a response means, as text; it comes in pieces of `size` bytes.
     fn events(input: &[u8], size: usize, to_head: bool) -> String {
         let mut codec = Value::new(Rules { max_line: 40, gzip_flag: 2 }, to_head);
-        codec.head(&Bytes::from_static(b"get /k\r\n"), true);
+        codec.head(b"get /k\r\n", true);
         let head =
             |head: &Head, length| format!("{} [{}] {length:?}", head.1.status, String::from_utf8_lossy(&head.0).trim());
         let end = |end: End| if end.keep { "kept" } else { "closed" }.to_owned();

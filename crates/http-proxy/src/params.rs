@@ -15,6 +15,8 @@ use http::exchange::Exchange;
 use http::request::Request;
 use wire::h1::{HeaderSpan, KnownHeader, Method};
 
+use crate::request_fields::VALUE;
+
 conf::table! {
     /// The parameters that applications get.
     pub groups ParamsConf, raw ParamsRaw;
@@ -120,7 +122,8 @@ impl Params {
     /// The block of a request's parameters, with the client's fields if they are passed.
     pub(crate) fn write(&self, r: &mut Request, exchange: &Exchange, pass_fields: bool) -> Vec<u8> {
         let mut block = Vec::with_capacity(1024);
-        let mut memory = Vec::new();
+        // The memory of values and names, one after the other.
+        let mut memory = Vec::with_capacity(VALUE);
         for part in &self.parts {
             match part {
                 Part::Encoded(encoded) => block.extend_from_slice(encoded),

@@ -9,11 +9,14 @@
 //! A protocol that asks with a line, and is answered by bytes up to the end of the connection:
 //!
 //! ```
+//! use std::borrow::Cow;
+//!
 //! use buf::{Buf, Bytes, Chain};
 //! use http::fault::Fault;
 //! use http::exchange::Exchange;
 //! use http::request::Request;
 //! use http_proxy::protocol::{BodyEvent, Codec, End, Head, HeadEvent, Kept, Protocol, ProtocolError, Scheme};
+//! use wire::Span;
 //!
 //! const SCHEMES: &[Scheme] = &[Scheme { prefix: "", label: "line://", default_port: Some(79), ssl: false }];
 //!
@@ -24,10 +27,10 @@
 //!         false // A body is read whole before it is sent.
 //!     }
 //!
-//!     fn write_request(&self, r: &mut Request, _: &Exchange, out: &mut Buf) -> Result<(), Fault> {
+//!     fn write_request(&self, r: &mut Request, _: &Exchange, out: &mut Buf) -> Result<Span, Fault> {
 //!         out.extend_from_slice(&r.uri);
 //!         out.extend_from_slice(b"\r\n");
-//!         Ok(())
+//!         Ok(Span::new(0, r.uri.len()))
 //!     }
 //!
 //!     fn codec(&self, _: &Exchange, _: Option<Kept>) -> Box<dyn Codec> {
@@ -46,8 +49,8 @@
 //! }
 //!
 //! impl Codec for Answer {
-//!     fn head(&mut self, request: &Bytes, _alone: bool) -> Bytes {
-//!         request.clone()
+//!     fn head<'r>(&mut self, request: &'r [u8], _alone: bool) -> Cow<'r, [u8]> {
+//!         request.into()
 //!     }
 //!
 //!     fn body(&mut self, mut part: Chain, _last: bool, out: &mut Chain) {
@@ -92,6 +95,7 @@
 //! ```
 
 use std::any::Any;
+use std::borrow::Cow;
 
 use buf::{Buf, Bytes, Chain};
 use engine::log::Level;
@@ -99,6 +103,7 @@ use http::exchange::Exchange;
 use http::fault::Fault;
 use http::request::Request;
 use http::response::Headers;
+use wire::Span;
 use wire::h1::{KnownHeader, ResponseHead};
 
 /// A backend protocol, as one location speaks it.
@@ -132,10 +137,10 @@ pub trait Protocol {
         false
     }
 
-    /// Writes the request up to its body (a body of the configuration's own included) once for all attempts, and sets
-    /// what the exchange knows of it: where the URI stands (in `out`, which is empty at first), and whether a head alone
-    /// is asked for.
-    fn write_request(&self, r: &mut Request, exchange: &Exchange, out: &mut Buf) -> Result<(), Fault>;
+    /// Writes the request up to its body (a body of the configuration's own included) once for all attempts; gives back
+    /// where the URI stands (in `out`, which is empty at first), if the protocol has one. Tells the exchange whether a head
+    /// alone is asked for.
+    fn write_request(&self, r: &mut Request, exchange: &Exchange, out: &mut Buf) -> Result<Span, Fault>;
 
     /// The key under which a response is stored where the configuration names none.
     fn cache_key(&self, _r: &mut Request, _exchange: &Exchange) -> Vec<u8> {
@@ -172,7 +177,7 @@ pub trait Codec {
 
     /// The bytes that begin the request; `request` is what [`Protocol::write_request`] wrote. `alone`: no body follows;
     /// otherwise they may come with what [`Codec::body`] or [`Codec::transmit`] appends next.
-    fn head(&mut self, request: &Bytes, alone: bool) -> Bytes;
+    fn head<'r>(&mut self, request: &'r [u8], alone: bool) -> Cow<'r, [u8]>;
 
     /// Takes a part of the request's body, `last` with the last one (which may be empty), and appends its frames to `out`.
     /// What the peer's window has no room for is held back.

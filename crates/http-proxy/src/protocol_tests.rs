@@ -2,6 +2,8 @@
 //! window, windows are enlarged while a response comes, pings are answered, trailers end it, and the table of fields and
 //! the numbers of streams outlive an exchange in the connection.
 
+use std::borrow::Cow;
+
 use super::*;
 use crate::stream;
 
@@ -90,8 +92,8 @@ impl Stub {
 }
 
 impl Codec for Stub {
-    fn head(&mut self, request: &Bytes, alone: bool) -> Bytes {
-        Bytes::from(frame(HEADERS, u8::from(alone) * LAST, self.stream, request))
+    fn head<'r>(&mut self, request: &'r [u8], alone: bool) -> Cow<'r, [u8]> {
+        frame(HEADERS, u8::from(alone) * LAST, self.stream, request).into()
     }
 
     fn body(&mut self, mut part: Chain, last: bool, out: &mut Chain) {
@@ -200,7 +202,7 @@ fn run(codec: &mut dyn Codec, request: &[u8], body: &[u8], input: &[u8], size: u
         trailers: None,
         end: Err(ProtocolError::closed()),
     };
-    let mut out = Chain::from(codec.head(&Bytes::copy_from(request), body.is_empty()));
+    let mut out = Chain::from(Bytes::copy_from(&codec.head(request, body.is_empty())));
     if !body.is_empty() {
         codec.body(Chain::from(Bytes::copy_from(body)), true, &mut out);
     }

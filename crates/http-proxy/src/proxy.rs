@@ -432,22 +432,22 @@ struct HttpProtocol {
 }
 
 impl HttpProtocol {
-    /// The URI as the backend is asked for it.
-    fn write_uri(&self, r: &Request, target: &Target, out: &mut Buf) {
+    /// Writes the URI as the backend is asked for it; whether that is as the client sent it.
+    fn write_uri(&self, r: &Request, target: &Target, out: &mut Buf) -> bool {
         let own = &target.uri[..];
         if self.by_variable && !own.is_empty() {
             if own.first() == Some(&b'?') {
                 out.extend_from_slice(b"/");
             }
             out.extend_from_slice(own);
-            return;
+            return false;
         }
         if own.is_empty() && r.uri_source == UriSource::Client {
             if r.line.empty_path_in_uri && !r.line.target.is_empty() {
                 out.extend_from_slice(b"/");
             }
             out.extend_from_slice(r.line.request_uri(&r.head));
-            return;
+            return true;
         }
         let mut rest = &r.uri[..];
         if r.uri_fit != UriFit::Changed && !own.is_empty() {
@@ -465,21 +465,24 @@ impl HttpProtocol {
             out.extend_from_slice(b"?");
             out.extend_from_slice(&r.args);
         }
+        false
     }
 }
 
 impl HttpProtocol {
-    /// Writes the URI on its line of HTTP/1.
-    fn write_line(&self, r: &Request, exchange: &Exchange, target: &Target, out: &mut Buf) {
+    /// Writes the URI on its line of HTTP/1; gives back where it stands.
+    fn write_line(&self, r: &Request, target: &Target, out: &mut Buf) -> Span {
         out.extend_from_slice(b" ");
         let start = out.len();
-        self.write_uri(r, target, out);
-        if breaks(&out[start..]) {
+        // No parser of heads lets a line break through.
+        let as_sent = self.write_uri(r, target, out);
+        debug_assert!(!(as_sent && breaks(&out[start..])), "{}", out.escape_ascii());
+        if !as_sent && breaks(&out[start..]) {
             let written = std::mem::replace(out, Buf::with_capacity(1024));
             out.extend_from_slice(&written[..start]);
             out.extend_from_slice(&safe(r, b"URI", &written[start..], TO_BACKEND));
         }
-        exchange.uri_at.set(Span::new(start, out.len()));
+        Span::new(start, out.len())
     }
 }
 
@@ -488,8 +491,9 @@ impl Protocol for HttpProtocol {
         self.conf.proxy_http_version != Version::Http10
     }
 
-    fn write_request(&self, r: &mut Request, exchange: &Exchange, out: &mut Buf) -> std::result::Result<(), Fault> {
-        let target = exchange.target.borrow().clone().ok_or(Fault::NoTarget)?;
+    fn write_request(&self, r: &mut Request, exchange: &Exchange, out: &mut Buf) -> std::result::Result<Span, Fault> {
+        let target = exchange.target.borrow();
+        let target = target.as_deref().ok_or(Fault::NoTarget)?;
         let method = self.conf.proxy_method.as_ref().map(|method| {
             let method = r.render(method);
             exchange.to_head.set(method.eq_ignore_ascii_case(b"HEAD"));
@@ -500,19 +504,20 @@ impl Protocol for HttpProtocol {
         }
         let as_get = exchange.as_get.get().then_some(&b"GET"[..]);
         let method = method.as_deref().or(as_get);
-        match self.conf.proxy_http_version {
+        let uri_at = match self.conf.proxy_http_version {
             Version::Http2 => {
                 let mut uri = Buf::with_capacity(256);
-                self.write_uri(r, &target, &mut uri);
+                self.write_uri(r, target, &mut uri);
                 let uri = safe(r, b"URI", &uri, TO_BACKEND);
-                exchange.uri_at.set(http2::write_line(method.unwrap_or(r.method_name()), target.ssl, &uri, out));
+                http2::write_line(method.unwrap_or(r.method_name()), target.ssl, &uri, out)
             }
             version => {
                 out.extend_from_slice(method.unwrap_or(r.method_name()));
-                self.write_line(r, exchange, &target, out);
+                let uri_at = self.write_line(r, target, out);
                 out.extend_from_slice(if version == Version::Http10 { b" HTTP/1.0\r\n" } else { b" HTTP/1.1\r\n" });
+                uri_at
             }
-        }
+        };
         let body = self.body.as_ref().map(|body| r.render(body));
         if let Some(body) = &body {
             exchange.body_length.set(Some(body.len() as u64));
@@ -525,7 +530,7 @@ impl Protocol for HttpProtocol {
         if let Some(body) = &body {
             out.extend_from_slice(body);
         }
-        Ok(())
+        Ok(uri_at)
     }
 
     fn has_own_body(&self) -> bool {

@@ -32,15 +32,9 @@ pub(crate) enum Form {
 impl Form {
     /// Writes a field whose value has no line break.
     pub(crate) fn field(self, name: &[u8], value: &[u8], out: &mut Buf) {
-        out.reserve(name.len() + value.len() + 4);
         match self {
             Form::Hpack => write_plain(name, value, out),
-            Form::Line => {
-                out.extend_from_slice(name);
-                out.extend_from_slice(b": ");
-                out.extend_from_slice(value);
-                out.extend_from_slice(b"\r\n");
-            }
+            Form::Line => out.extend_from_slices([name, b": ", value, b"\r\n"]),
         }
     }
 
@@ -84,7 +78,7 @@ enum Part {
 }
 
 /// The memory for values; most fit.
-const VALUE: usize = 128;
+pub(crate) const VALUE: usize = 128;
 
 /// Fields about the client's connection or the body's framing, which aren't passed on.
 const DROPPED: [&str; 9] = [
@@ -225,29 +219,37 @@ impl RequestFields {
 
     /// Lines that stand one after the other in the client's head are copied together.
     fn write_own(&self, r: &Request, exchange: &Exchange, out: &mut Buf) {
+        let head = &r.head[..];
         let mut run = 0..0;
         for header in &r.line.headers {
-            let name = header.name.of(&r.head);
+            let name = header.name.of(head);
             if !(self.passes(header.known, name) && exchange.passes(header.known)) {
                 continue;
             }
             // As it was read: no parser of heads lets a line break or NUL through.
-            let value = header.value.of(&r.head);
+            let value = header.value.of(head);
             debug_assert!(!breaks(value), "{}", value.escape_ascii());
-            let line = line_as_written(header, &r.head).filter(|_| self.form == Form::Line);
+            let line = line_as_written(header, head).filter(|_| self.form == Form::Line);
             if let Some(line) = &line
                 && line.start == run.end
             {
                 run.end = line.end;
                 continue;
             }
-            out.extend_from_slice(r.head.get(run).unwrap_or_default());
+            copy(head, run, out);
             run = line.unwrap_or_else(|| {
                 self.form.field(name, value, out);
                 0..0
             });
         }
-        out.extend_from_slice(r.head.get(run).unwrap_or_default());
+        copy(head, run, out);
+    }
+}
+
+/// Appends the lines of a head that stand there.
+fn copy(head: &[u8], lines: Range<usize>, out: &mut Buf) {
+    if !lines.is_empty() {
+        out.extend_from_slice(head.get(lines).unwrap_or_default());
     }
 }
 

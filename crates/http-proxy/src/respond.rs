@@ -19,7 +19,7 @@ use wire::h1::{HeaderSpan, KnownHeader, Method, ResponseHead};
 use crate::cache;
 use crate::conf::ignore;
 use crate::engine::Backend;
-use crate::protocol::{BodyEvent, Codec, End};
+use crate::protocol::{BodyEvent, Codec, End, Head};
 use crate::sending::Sending;
 use crate::sticky;
 use crate::store;
@@ -28,7 +28,7 @@ use crate::stream::{self, UpstreamBody};
 /// What a backend said, with the connection that it said it on.
 pub(super) struct Answer {
     /// The connection.
-    pub(super) idle: Idle,
+    pub(super) idle: Box<Idle>,
     /// What reads the rest.
     pub(super) codec: Box<dyn Codec>,
     /// What was read.
@@ -50,7 +50,7 @@ pub(super) enum Next {
     /// The request goes on so.
     Flow(Flow<'static>),
     /// The protocol was switched: bytes go both ways.
-    Tunnel(Box<(Choice, Idle, Bytes)>),
+    Tunnel(Box<(Choice, Box<Idle>, Bytes)>),
 }
 
 /// Makes a backend's answer the response.
@@ -73,7 +73,7 @@ pub(super) fn respond(
             complete(exchange, &mut choice);
             return Next::Flow(Fault::UpgradeInSubrequest.log(r).into());
         }
-        accel_rate(b, r, exchange);
+        accel_rate(b, r, &exchange.head.borrow());
         copy_fields(b, r, exchange);
         return Next::Tunnel(Box::new((choice, idle, codec.take_rest())));
     }
@@ -101,7 +101,7 @@ pub(super) fn respond(
     }
     if let Ok(BodyEvent::End(end @ End { extra: false, .. })) = read {
         exchange.current(|attempt| attempt.length += body.len());
-        if end.keep && unsent.is_none() && idle.stream.pending() == 0 && says_last_words(&mut *codec, &idle) {
+        if end.keep && unsent.is_none() && idle.stream.pending() == 0 && says_last_words(&mut *codec, &mut idle) {
             idle.kept = codec.keep();
             choice.keep(idle, b.place);
         }
@@ -165,23 +165,28 @@ impl Answer {
 }
 
 /// Keeps a connection whose response has come to its end with the head, if the request was sent whole.
-fn keep_if_over(b: &Backend, choice: &mut Choice, mut idle: Idle, mut codec: Box<dyn Codec>, sent: bool) {
+fn keep_if_over(b: &Backend, choice: &mut Choice, mut idle: Box<Idle>, mut codec: Box<dyn Codec>, sent: bool) {
     let over = matches!(codec.read_body(), Ok(BodyEvent::End(End { keep: true, .. })));
-    if over && sent && idle.stream.pending() == 0 && says_last_words(&mut *codec, &idle) {
+    if over && sent && idle.stream.pending() == 0 && says_last_words(&mut *codec, &mut idle) {
         idle.kept = codec.keep();
         choice.keep(idle, b.place);
     }
 }
 
 /// Sends what the protocol has to say before the connection waits for its next exchange; whether that went out.
-pub(super) fn says_last_words(codec: &mut dyn Codec, idle: &Idle) -> bool {
+pub(super) fn says_last_words(codec: &mut dyn Codec, idle: &mut Idle) -> bool {
     if !codec.transmits() {
         return true;
     }
     let mut words = Chain::new();
     codec.transmit(&mut words);
-    words.is_empty()
-        || matches!(idle.stream.poll_send(&mut Context::from_waker(Waker::noop()), &mut words), Poll::Ready(Ok(())))
+    if words.is_empty() {
+        return true;
+    }
+    let sent = idle.stream.poll_send(&mut Context::from_waker(Waker::noop()), &mut words);
+    // They belong to no request.
+    idle.count();
+    matches!(sent, Poll::Ready(Ok(())))
 }
 
 fn copy_challenge(r: &mut Request, exchange: &Exchange) {
@@ -223,7 +228,7 @@ fn accel_redirect(b: &Backend, r: &mut Request, exchange: &Exchange) -> Option<F
         }
         value
     };
-    accel_rate(b, r, exchange);
+    accel_rate(b, r, &exchange.head.borrow());
     if value.first() == Some(&b'@') {
         return Some(r.redirect_named(&value));
     }
@@ -244,8 +249,8 @@ fn accel_redirect(b: &Backend, r: &mut Request, exchange: &Exchange) -> Option<F
 
 /// What fields of the backend say of the response's way to the client.
 pub(super) fn accel_fields(b: &Backend, r: &mut Request, exchange: &Exchange) {
-    accel_rate(b, r, exchange);
     let head = exchange.head.borrow();
+    accel_rate(b, r, &head);
     if let Some(field) = head.1.find(KnownHeader::XAccelCharset)
         && b.up.ignore_headers & ignore::XA_CHARSET == 0
     {
@@ -255,8 +260,7 @@ pub(super) fn accel_fields(b: &Backend, r: &mut Request, exchange: &Exchange) {
 }
 
 /// `X-Accel-Limit-Rate`: bytes a second.
-fn accel_rate(b: &Backend, r: &mut Request, exchange: &Exchange) {
-    let head = exchange.head.borrow();
+fn accel_rate(b: &Backend, r: &mut Request, head: &Head) {
     if let Some(field) = head.1.find(KnownHeader::XAccelLimitRate)
         && b.up.ignore_headers & ignore::XA_LIMIT_RATE == 0
         && let Some(rate) = buf::parse::parse_number(field.value.of(&head.0))
@@ -324,6 +328,7 @@ pub(super) fn copy_fields(b: &Backend, r: &mut Request, exchange: &Exchange) {
     let has = |known| head.has(known) || (1000..2000).contains(&head.version);
     response.own_date = !b.hidden.has(KnownHeader::Date, b"") && has(KnownHeader::Date);
     response.own_server = !b.hidden.has(KnownHeader::Server, b"") && has(KnownHeader::Server);
+    let dropped = FRAMING | b.hidden.known();
     let mut seen = 0;
     for header in &head.headers {
         let bit = 1_u64 << header.known as u8;
@@ -336,7 +341,7 @@ pub(super) fn copy_fields(b: &Backend, r: &mut Request, exchange: &Exchange) {
         }
         let hidden = match header.known {
             KnownHeader::Other => b.hidden.has(header.known, header.name.of(data)),
-            known => FRAMING & bit != 0 || b.hidden.has(known, b""),
+            _ => dropped & bit != 0,
         };
         if !hidden {
             copy_field(b, r, header, bytes);

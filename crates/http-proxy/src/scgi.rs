@@ -114,12 +114,11 @@ impl Protocol for ScgiProtocol {
         false
     }
 
-    fn write_request(&self, r: &mut Request, exchange: &Exchange, out: &mut Buf) -> std::result::Result<(), Fault> {
+    fn write_request(&self, r: &mut Request, exchange: &Exchange, out: &mut Buf) -> std::result::Result<Span, Fault> {
         exchange.to_head.set(params::asks_for_head(r, exchange));
-        exchange.uri_at.set(Span::default());
         let block = self.params.write(r, exchange, self.up.pass_request_headers);
         wire::scgi::headers(exchange.body_length.get().unwrap_or(0), &block, out);
-        Ok(())
+        Ok(Span::default())
     }
 
     fn codec(&self, exchange: &Exchange, _kept: Option<Kept>) -> Box<dyn Codec> {

@@ -37,7 +37,7 @@ pub(super) struct UpstreamBody {
     up: Rc<UpstreamConf>,
     http: Rc<Http>,
     choice: Choice,
-    idle: Option<Idle>,
+    idle: Option<Box<Idle>>,
     place: u32,
     codec: Option<Box<dyn Codec>>,
     /// The rest of the request.
@@ -45,8 +45,6 @@ pub(super) struct UpstreamBody {
     buffering: bool,
     trailers: Option<Headers>,
     failed: bool,
-    /// What the connection had sent and received when the head had come.
-    counted: (u64, u64),
     /// Read, and not yet asked for.
     ahead: Chain,
     spill: Option<Spill>,
@@ -79,7 +77,7 @@ impl UpstreamBody {
         r: &mut Request,
         exchange: Rc<Exchange>,
         choice: Choice,
-        idle: Idle,
+        idle: Box<Idle>,
         codec: Box<dyn Codec>,
         sending: Sending,
     ) -> UpstreamBody {
@@ -100,7 +98,6 @@ impl UpstreamBody {
             sending,
             trailers: None,
             failed: false,
-            counted: (idle.stream.sent(), idle.stream.received()),
             idle: Some(idle),
             ahead: Chain::new(),
             spill: None,
@@ -167,14 +164,14 @@ impl UpstreamBody {
     /// The body has come to its end: the connection is kept or closed, the attempt is over.
     fn complete(&mut self, end: End) {
         let (Some(mut idle), Some(mut codec)) = (self.idle.take(), self.codec.take()) else { return };
-        self.account(&idle);
+        self.account(&mut idle);
         // Some answer HEAD with a body; it isn't worth a word.
         if end.extra && !self.exchange.to_head.get() {
             let what = "upstream sent more data than specified in \"Content-Length\" header while reading upstream";
             self.log.write(Level::Warn, format_args!("{what}"));
         }
         let is_over = self.sending.is_complete() && idle.stream.pending() == 0;
-        if end.keep && is_over && says_last_words(&mut *codec, &idle) {
+        if end.keep && is_over && says_last_words(&mut *codec, &mut idle) {
             idle.kept = codec.keep();
             self.choice.keep(idle, self.place);
         }
@@ -183,9 +180,8 @@ impl UpstreamBody {
         self.choice.release(Outcome::Good);
     }
 
-    fn account(&self, idle: &Idle) {
-        let sent = idle.stream.sent().saturating_sub(self.counted.0);
-        let received = idle.stream.received().saturating_sub(self.counted.1);
+    fn account(&self, idle: &mut Idle) {
+        let (sent, received) = idle.count();
         self.exchange.current(|attempt| {
             attempt.sent += sent;
             attempt.received += received;
@@ -199,8 +195,8 @@ impl UpstreamBody {
 
     /// The body ends here, and the connection with it.
     fn give_up(&mut self) {
-        if let Some(idle) = self.idle.take() {
-            self.account(&idle);
+        if let Some(mut idle) = self.idle.take() {
+            self.account(&mut idle);
         }
         self.failed = true;
         self.exchange.end();
@@ -406,8 +402,8 @@ impl BodyStream for UpstreamBody {
 
 impl Drop for UpstreamBody {
     fn drop(&mut self) {
-        if let Some(idle) = self.idle.take() {
-            self.account(&idle);
+        if let Some(mut idle) = self.idle.take() {
+            self.account(&mut idle);
             self.exchange.end();
         }
         self.choice.release(Outcome::Good);

@@ -73,7 +73,7 @@ pub(super) async fn run(
     b: &Backend,
     r: &mut Request,
     exchange: &Rc<Exchange>,
-    parts: Box<(Choice, Idle, Bytes)>,
+    parts: Box<(Choice, Box<Idle>, Bytes)>,
 ) -> Flow<'static> {
     let (mut choice, idle, rest) = *parts;
     choice.completed();

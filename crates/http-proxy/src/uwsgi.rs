@@ -176,13 +176,13 @@ impl Protocol for UwsgiProtocol {
         false
     }
 
-    fn write_request(&self, r: &mut Request, exchange: &Exchange, out: &mut Buf) -> std::result::Result<(), Fault> {
+    fn write_request(&self, r: &mut Request, exchange: &Exchange, out: &mut Buf) -> std::result::Result<Span, Fault> {
         exchange.to_head.set(params::asks_for_head(r, exchange));
-        exchange.uri_at.set(Span::default());
         let mut block = self.params.write(r, exchange, self.up.pass_request_headers);
         block.extend_from_slice(&self.conf.uwsgi_string);
         let modifiers = Modifiers(self.conf.uwsgi_modifier1, self.conf.uwsgi_modifier2);
-        wire::uwsgi::packet(modifiers, &block, out).map_err(|error| Fault::LargeRequest.log_with(r, &error))
+        wire::uwsgi::packet(modifiers, &block, out).map_err(|error| Fault::LargeRequest.log_with(r, &error))?;
+        Ok(Span::default())
     }
 
     fn codec(&self, exchange: &Exchange, _kept: Option<Kept>) -> Box<dyn Codec> {

@@ -1,10 +1,10 @@
 //! What a request knows of its backends: for variables and log lines.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::rc::Rc;
 
 use ::upstream::{Group, Url};
-use buf::Bytes;
+use buf::{Buf, Bytes};
 pub use common::backend::attempts::Attempt;
 use expr::vars::Template;
 use wire::Span;
@@ -66,10 +66,8 @@ pub struct Exchange {
     pub left: Cell<bool>,
     /// Where the requests go.
     pub target: RefCell<Option<Rc<Target>>>,
-    /// The URI as the backend is asked for it.
-    pub uri: RefCell<Bytes>,
-    /// Where in the request that URI stands; empty if the protocol has none.
-    pub uri_at: Cell<Span>,
+    /// What the backend is asked with, without the body.
+    pub request: RefCell<Asked>,
     /// When the current attempt began, in the loop's milliseconds.
     pub started_ms: Cell<u64>,
     /// The bytes of the last response's head, with its parts.
@@ -88,6 +86,21 @@ pub struct Exchange {
     pub as_get: Cell<bool>,
     /// What is known of the response, for conditions of our own.
     pub validators: RefCell<Option<Box<Validators>>>,
+}
+
+/// A request as a backend gets it.
+#[derive(Debug)]
+pub struct Asked {
+    /// Its bytes, as its protocol has written them.
+    pub head: Buf,
+    /// Where in them the URI stands; empty if the protocol has none.
+    pub uri_at: Span,
+}
+
+impl Default for Asked {
+    fn default() -> Asked {
+        Asked { head: Buf::empty(), uri_at: Span::default() }
+    }
 }
 
 /// What a stored response is known by.
@@ -141,8 +154,7 @@ impl Exchange {
             attempts,
             left,
             target,
-            uri,
-            uri_at,
+            request,
             started_ms,
             head,
             trailers,
@@ -158,10 +170,10 @@ impl Exchange {
         let (bytes, parts) = head.get_mut();
         *bytes = Bytes::default();
         parts.clear();
-        (*target.get_mut(), *uri.get_mut()) = (None, Bytes::default());
+        (*target.get_mut(), *request.get_mut()) = (None, Asked::default());
         trailers.get_mut().clear();
         (*left.get_mut(), *chunked.get_mut(), *to_head.get_mut()) = (false, false, false);
-        (*uri_at.get_mut(), *started_ms.get_mut(), *body_length.get_mut()) = (Span::default(), 0, None);
+        (*started_ms.get_mut(), *body_length.get_mut()) = (0, None);
     }
 
     /// Another location asks: what belonged to the one before is gone.
@@ -225,13 +237,18 @@ impl Exchange {
         });
     }
 
+    /// The URI as the backend is asked for it.
+    pub fn uri(&self) -> Ref<'_, [u8]> {
+        Ref::map(self.request.borrow(), |asked| asked.uri_at.of(&asked.head))
+    }
+
     /// The backend's URL, as log lines have it.
     pub fn url(&self) -> Option<String> {
         let attempts = self.attempts.borrow();
         let peer = attempts.last()?.peer.clone()?;
         let target = self.target.borrow();
         let scheme = target.as_ref().map_or("", |target| target.scheme);
-        let uri = self.uri.borrow();
+        let uri = self.uri();
         let colon = if peer.starts_with("unix:") { ":" } else { "" };
         Some(format!("{scheme}{peer}{colon}{}", buf::text::encode(&uri)))
     }
@@ -251,8 +268,7 @@ mod tests {
                 attempts,
                 left,
                 target: target.borrow().is_some(),
-                uri,
-                uri_at,
+                request,
                 started_ms,
                 head,
                 trailers,
@@ -273,8 +289,7 @@ mod tests {
             attempts,
             left,
             target,
-            uri,
-            uri_at,
+            request,
             started_ms,
             head,
             trailers,
@@ -291,8 +306,8 @@ mod tests {
         let (host, port, own) = (Box::default(), Box::default(), Box::default());
         target.replace(Some(Rc::new(Target { group, scheme: "old://", ssl: true, host, port, uri: own, key })));
         validators.replace(Some(Box::new(Validators { modified: Some(old.clone()), etag: None })));
-        uri.replace(old.clone());
-        uri_at.set(Span::new(1, 2));
+        request.borrow_mut().head.extend_from_slice(&old);
+        request.borrow_mut().uri_at = Span::new(1, 2);
         started_ms.set(1);
         let mut head = head.borrow_mut();
         (head.0, head.1.status) = (old.clone(), 404);

@@ -89,7 +89,7 @@ impl Group {
     }
 
     /// Does something with the state of all peers, which may be shared.
-    fn with_peers<R>(&self, f: impl FnOnce(&Ranks) -> R) -> R {
+    fn with_peers<R>(&self, f: impl FnOnce(&Rc<Ranks>) -> R) -> R {
         let Some(shared) = &self.shared else { return f(&self.ranks()) };
         let news = |roster| {
             self.plan.roster.replace(roster);
@@ -189,6 +189,11 @@ impl Group {
     pub fn pool(&self) -> Option<&Rc<Pool>> {
         self.pool.as_ref()
     }
+}
+
+/// The time by which failures of peers are counted.
+fn now_secs() -> u64 {
+    rt::wall().secs.max(0) as u64
 }
 
 fn pool(settings: &Keepalive) -> Option<Rc<Pool>> {
@@ -304,15 +309,13 @@ impl Choice {
     /// The same, whoever waits.
     fn choose(&mut self, hints: &Hints<'_>) -> bool {
         debug_assert!(self.current.is_none(), "the last peer was released");
-        let now = rt::wall().secs.max(0) as u64;
         let group = self.group.clone();
-        group.with_peers(|_| self.pick(hints, now));
+        group.with_peers(|ranks| self.pick(ranks, hints));
         self.current.is_some()
     }
 
-    fn pick(&mut self, hints: &Hints<'_>, now: u64) {
-        let ranks = self.group.ranks();
-        if !Rc::ptr_eq(&ranks, &self.ranks) {
+    fn pick(&mut self, ranks: &Rc<Ranks>, hints: &Hints<'_>) {
+        if !Rc::ptr_eq(ranks, &self.ranks) {
             // Other peers: of what it has done among the old ones, who was asked counts still.
             let tried = self.tried();
             self.ranks = ranks.clone();
@@ -334,7 +337,7 @@ impl Choice {
                 let dice = dice.first_chunk().map_or(0, |chunk| u64::from_ne_bytes(*chunk));
                 ranks.all().for_each(|peer| peer.rest(dice, now_ms));
             }
-            self.current = self.pick_in_ranks(&ranks, hints, now);
+            self.current = self.pick_in_ranks(ranks, hints, now_secs());
         }
         if let Some(peer) = &self.current {
             peer.begin(now_ms);
@@ -427,14 +430,13 @@ impl Choice {
 
     fn judge(&self, peer: &Peer, outcome: Outcome) -> bool {
         peer.end(self.began_ms);
-        let now = rt::wall().secs.max(0) as u64;
         if let (Outcome::Good, Some(ms)) = (outcome, self.took_ms.get()) {
             peer.took(ms);
         }
         if !self.ranks.single {
             match outcome {
                 Outcome::Good => peer.succeeded(rt::now_ms()),
-                Outcome::Failed => return peer.failed(now),
+                Outcome::Failed => return peer.failed(now_secs()),
                 Outcome::Neutral => {}
             }
         }
@@ -442,12 +444,12 @@ impl Choice {
     }
 
     /// An idle connection to the current peer.
-    pub fn take_idle(&self, cx: &mut Context<'_>, place: u32) -> Option<Idle> {
+    pub fn take_idle(&self, cx: &mut Context<'_>, place: u32) -> Option<Box<Idle>> {
         self.group.pool.as_ref()?.take(cx, self.peer()?.id, place)
     }
 
     /// Keeps a connection to the current peer, if it may serve on.
-    pub fn keep(&self, idle: Idle, place: u32) {
+    pub fn keep(&self, idle: Box<Idle>, place: u32) {
         if let (Some(pool), Some(peer)) = (&self.group.pool, self.peer()) {
             pool.put(idle, peer.id, place);
         }

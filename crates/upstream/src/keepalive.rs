@@ -45,18 +45,28 @@ pub struct Idle {
     pub label: Option<Box<str>>,
     /// What its protocol keeps from one exchange to the next; the protocol alone knows its type.
     pub kept: Option<Box<dyn Any>>,
+    /// Bytes sent and received up to the last call of [`Idle::count`].
+    counted: (u64, u64),
     watched: bool,
 }
 
 impl Idle {
-    /// A new connection.
-    pub fn new(stream: rt::Stream) -> Idle {
-        Idle { stream, requests: 0, since_ms: rt::now_ms(), label: None, kept: None, watched: false }
+    /// A new connection. It is in a box: requests and the pool hand it on and on.
+    pub fn new(stream: rt::Stream) -> Box<Idle> {
+        let since_ms = rt::now_ms();
+        Box::new(Idle { stream, requests: 0, since_ms, label: None, kept: None, counted: (0, 0), watched: false })
+    }
+
+    /// How many bytes were sent and received since the last call.
+    pub fn count(&mut self) -> (u64, u64) {
+        let now = (self.stream.sent(), self.stream.received());
+        let before = std::mem::replace(&mut self.counted, now);
+        (now.0.saturating_sub(before.0), now.1.saturating_sub(before.1))
     }
 }
 
 struct Parked {
-    idle: Idle,
+    idle: Box<Idle>,
     peer: usize,
     place: u32,
     until_ms: u64,
@@ -85,7 +95,7 @@ impl Pool {
     }
 
     /// Takes the youngest idle connection to a peer; one that has been hung up on, or speaks unasked, is closed instead.
-    pub fn take(&self, cx: &mut Context<'_>, peer: usize, place: u32) -> Option<Idle> {
+    pub fn take(&self, cx: &mut Context<'_>, peer: usize, place: u32) -> Option<Box<Idle>> {
         let mut parked = self.parked.borrow_mut();
         loop {
             let fits = |other: &Parked| other.peer == peer && (!self.settings.local || other.place == place);
@@ -105,7 +115,7 @@ impl Pool {
     }
 
     /// Keeps a connection whose response is complete, if it may serve another request.
-    pub fn put(self: &Rc<Self>, mut idle: Idle, peer: usize, place: u32) {
+    pub fn put(self: &Rc<Self>, mut idle: Box<Idle>, peer: usize, place: u32) {
         let now = rt::now_ms();
         idle.requests += 1;
         let settings = &self.settings;
@@ -187,10 +197,12 @@ async fn keep(pool: Rc<Pool>) {
 
 #[cfg(test)]
 mod tests {
+    use buf::{Bytes, Chain};
+
     use super::*;
 
     /// A pool, and the two ends of a connection that it is to keep for a second at most.
-    async fn pool() -> (Rc<Pool>, Idle, rt::Stream) {
+    async fn pool() -> (Rc<Pool>, Box<Idle>, rt::Stream) {
         let addr: std::net::SocketAddr = ([10, 0, 0, 1], 80).into();
         let listener = rt::sim::listen(addr.into());
         let stream = rt::Stream::connect(&addr.into(), &rt::ConnectOptions::default(), 1000).await.expect("it listens");
@@ -199,7 +211,7 @@ mod tests {
         (Rc::new(Pool::new(settings)), Idle::new(stream), backend)
     }
 
-    async fn take(pool: &Pool) -> Option<Idle> {
+    async fn take(pool: &Pool) -> Option<Box<Idle>> {
         std::future::poll_fn(|cx| Poll::Ready(pool.take(cx, 0, 0))).await
     }
 
@@ -223,6 +235,19 @@ mod tests {
             rt::sleep(2).await;
             assert_eq!(pool.len(), 0);
             drop(backend);
+        });
+    }
+
+    #[test]
+    fn bytes_are_counted_once() {
+        run(async {
+            let (_, mut idle, backend) = pool().await;
+            assert_eq!(idle.count(), (0, 0));
+            idle.stream.send_all(Chain::from(Bytes::from_static(b"ask"))).await.expect("it is sent");
+            backend.send_all(Chain::from(Bytes::from_static(b"answer"))).await.expect("it is sent");
+            idle.stream.recv(100).await.expect("it comes");
+            assert_eq!(idle.count(), (3, 6));
+            assert_eq!(idle.count(), (0, 0));
         });
     }
 

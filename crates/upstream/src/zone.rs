@@ -202,7 +202,7 @@ impl Shared {
         changes: bool,
         news: impl FnOnce(Roster),
         peers: impl FnOnce() -> Rc<Ranks>,
-        f: impl FnOnce(&Ranks) -> R,
+        f: impl FnOnce(&Rc<Ranks>) -> R,
     ) -> R {
         self.zone.zone().with(|map| {
             if changes && let Some(roster) = self.news(map) {

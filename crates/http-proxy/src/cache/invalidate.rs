@@ -31,7 +31,7 @@ pub(super) fn answered(r: &mut Request, exchange: &Exchange, status: u16) {
     cache.remove(&Key::of(&text));
     let head = exchange.head.borrow();
     let (bytes, head) = &*head;
-    let (target, sent) = (exchange.target.borrow(), exchange.uri.borrow());
+    let (target, sent) = (exchange.target.borrow(), exchange.uri());
     let own = r.line.request_uri(&r.head);
     // The backend knows URIs as it is asked for them.
     let origins = [

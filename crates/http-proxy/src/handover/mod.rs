@@ -9,16 +9,17 @@ pub mod format;
 use std::rc::Rc;
 
 use ::upstream::Choice;
-use buf::{Bytes, Chain};
+use buf::{Buf, Bytes, Chain};
 use common::backend::targets::Groups;
 use common::handover::{add_unsent, address_of, backend_state};
 use engine::handover::{Handover, Parcel, kind};
 use engine::log::Level;
 use http::app::handover::{Taken, client, client_state, request_state, restore_request, stream};
-use http::exchange::{Exchange, Target};
+use http::exchange::{Asked, Exchange, Target};
 use http::request::Request;
 use http::server::Http;
 use http::session::h1;
+use wire::Span;
 use wire::h1::ResponseParser;
 
 use self::format::{ExchangeState, TunnelState};
@@ -94,7 +95,7 @@ fn exchange_state(exchange: &Exchange, group: Vec<u8>) -> ExchangeState {
         attempts: exchange.attempts.borrow().clone(),
         age_ms: exchange.elapsed_ms(),
         head: exchange.head.borrow().0.to_vec(),
-        uri: exchange.uri.borrow().to_vec(),
+        uri: exchange.uri().to_vec(),
         group,
         scheme: of(|target| target.scheme.as_bytes()),
         host: of(|target| &target.host),
@@ -107,7 +108,9 @@ fn restore_exchange(state: ExchangeState, choice: &Choice) -> Rc<Exchange> {
     let exchange = Exchange::new();
     exchange.attempts.replace(state.attempts);
     exchange.started_ms.set(rt::now_ms().saturating_sub(state.age_ms));
-    exchange.uri.replace(Bytes::from(state.uri));
+    let mut head = Buf::empty();
+    head.extend_from_slice(&state.uri);
+    exchange.request.replace(Asked { uri_at: Span::new(0, head.len()), head });
     exchange.body_length.set(state.body_length);
     let scheme = SCHEMES.iter().find(|scheme| scheme.as_bytes() == state.scheme).unwrap_or(&"");
     let (host, port) = (state.host.into(), state.port.into());

@@ -370,7 +370,7 @@ fn kept(keepalive_ms: u64) -> Keepalive {
 
 /// A response, but for its head, which the exchange has.
 struct Answered {
-    idle: Idle,
+    idle: Box<Idle>,
     /// Its beginning.
     body: Vec<u8>,
     trailers: Headers,
@@ -463,7 +463,7 @@ impl HttpProbe {
         backend: &Backend,
         r: &mut Request,
         exchange: &Exchange,
-        mut idle: Idle,
+        mut idle: Box<Idle>,
         outgoing: &Outgoing,
     ) -> std::result::Result<Answered, String> {
         exchange.forget_head();

@@ -253,8 +253,9 @@ impl ResponseParser {
             self.in_fields = true;
         }
         loop {
-            let rest = buf.get(self.line_start..).unwrap_or_default();
-            if rest.first() == Some(&b'H') && rest.starts_with(b"HTTP/") {
+            if buf.get(self.line_start) == Some(&b'H')
+                && let Some(rest) = buf.get(self.line_start..).filter(|rest| rest.starts_with(b"HTTP/"))
+            {
                 // Some servers send a second status line; like nginx, any is passed over.
                 let Some(end) = memchr::memchr(b'\n', rest) else { return Ok(Parsed::Incomplete) };
                 self.line_start += end + 1;
@@ -317,8 +318,11 @@ fn usual_status(buf: &[u8]) -> Option<(u16, u16)> {
     else {
         return None;
     };
+    if start != b"HTTP/1." {
+        return None;
+    }
     let value = |digit: &u8| u16::from(digit - b'0');
-    (start == b"HTTP/1.").then(|| (value(minor), value(a) * 100 + value(b) * 10 + value(c)))
+    Some((value(minor), value(a) * 100 + value(b) * 10 + value(c)))
 }
 
 /// The version, the status, and where that stands, of any status line; `None` if it isn't complete.
