@@ -437,6 +437,7 @@ fn background_updates_are_bounded() {
         let mut request = [0; 4096];
         let length = stream.read(&mut request).unwrap_or(0);
         let old = request[..length].windows(4).any(|part| part == b"?old");
+         location /off { proxy_cache_use_stale http_503 off; proxy_pass http://127.0.0.1:B; }
         if !old {
             let _ = gate.lock().unwrap().recv_timeout(Duration::from_secs(20));
         }
@@ -446,6 +447,8 @@ fn background_updates_are_bounded() {
     let server = Setup::whole(&format!(
         "daemon off; pid nginx.pid; error_log error.log info; events {{ worker_connections 64; %%USE%% }} http {{
          access_log off; proxy_temp_path %%DIR%%/temp; proxy_cache_path %%DIR%%/cache/files keys_zone=one:1m;
+    is(&server, &format!("/off{old}"), "MISS", "/off 1");
+    is(&server, "/off?status:503", "EXPIRED", "/off 2");
          proxy_cache_valid 200 1m; proxy_cache_key $uri; proxy_cache one; proxy_cache_use_stale updating;
          proxy_cache_background_update on;
          server {{ listen 127.0.0.1:%%PORT%%; add_header X-S \"$upstream_cache_status\" always;

@@ -63,7 +63,7 @@ pub(super) fn judge_head(
     };
     let judgement = by_rfc(&said, &asked, ignored).ok()?;
     let valid = judgement.valid?;
-    let later = judgement.while_updating > 0 || judgement.on_error > 0 || conf.cache_use_stale & !super::conf::OFF != 0;
+    let later = judgement.while_updating > 0 || judgement.on_error > 0 || conf.use_stale() != 0;
     let validated = head.has(KnownHeader::ETag) || head.has(KnownHeader::LastModified);
     // What could never be served isn't stored.
     (valid > now || later || validated).then_some(judgement)
