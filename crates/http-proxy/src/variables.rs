@@ -189,7 +189,8 @@ fn here(r: &Request) -> Option<&Exchange> {
 fn target(r: &mut Request, out: &mut Vec<u8>, of: fn(&http::exchange::Target) -> &[u8]) -> bool {
     let Some(exchange) = here(r) else { return false };
     let target = exchange.target.borrow();
-    target.as_ref().is_some_and(|target| put(out, of(target)))
+    let of_proxy_pass = target.as_ref().filter(|target| target.scheme.starts_with("http"));
+    of_proxy_pass.is_some_and(|target| put(out, of(target)))
 }
 
 fn forwarded_for(r: &mut Request, out: &mut Vec<u8>) -> bool {
