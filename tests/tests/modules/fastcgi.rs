@@ -306,6 +306,27 @@ fn a_body_that_is_cut() {
     server.quiet();
 }
 
+/// Differs from nginx: with `fastcgi_keep_conn` and without buffering
+#[test]
+fn a_response_without_its_end() {
+    let backend = application(|_, stream| {
+        let _ = stream.write_all(&record(STDOUT, "\r\nhello"));
+        false
+    });
+    let server = server(
+        &backend,
+        "location / { fastcgi_pass 127.0.0.1:B; }
+         location /kept { fastcgi_pass 127.0.0.1:B; fastcgi_keep_conn on; }
+         location /unbuffered { fastcgi_pass 127.0.0.1:B; fastcgi_keep_conn on; fastcgi_buffering off; }",
+    );
+    for (target, whole) in [("/", true), ("/kept", false), ("/unbuffered", false)] {
+        let mut connection = server.connect();
+        connection.send(format!("GET {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"));
+        let rest = String::from_utf8_lossy(&connection.rest()).into_owned();
+        assert!(rest.contains("5\r\nhello\r\n") && rest.ends_with("0\r\n\r\n") == whole, "{target} {rest}");
+    }
+}
+
 #[test]
 fn fields_and_methods() {
     let backend = answers(|asked| {
