@@ -227,9 +227,6 @@ fn accel_redirect(b: &Backend, r: &mut Request, exchange: &Exchange) -> Option<F
     if value.first() == Some(&b'@') {
         return Some(r.redirect_named(&value));
     }
-    if r.method != Method::Head {
-        r.method = Method::Get;
-    }
     let (path, args) = match memchr::memchr(b'?', &value) {
         Some(at) => (value.slice(0..at), Some(value.slice(at + 1..value.len()))),
         None => (value.clone(), None),
@@ -238,6 +235,9 @@ fn accel_redirect(b: &Backend, r: &mut Request, exchange: &Exchange) -> Option<F
     wire::uri::unescape(&path, &mut uri);
     if wire::uri::is_unsafe(&uri) {
         return Some(Fault::UnsafeUri.log_with(r, &buf::text::encode(&uri)).into());
+    }
+    if r.method != Method::Head {
+        r.method = Method::Get;
     }
     Some(r.redirect(&uri, args.as_deref()))
 }
