@@ -288,10 +288,14 @@ const SINGLE: u64 = bits(&[
     KnownHeader::Location,
     KnownHeader::Refresh,
     KnownHeader::Expires,
-    KnownHeader::AcceptRanges,
-    KnownHeader::ContentEncoding,
-    KnownHeader::ContentDisposition,
+    KnownHeader::XAccelExpires,
+    KnownHeader::Status,
 ]);
+
+/// Whether further fields of that name are ignored.
+pub(crate) fn is_single(known: KnownHeader) -> bool {
+    SINGLE & 1 << known as u8 != 0
+}
 
 /// Fields of the connection and of the body's framing, which the response has of its own.
 const FRAMING: u64 =
