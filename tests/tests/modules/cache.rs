@@ -236,6 +236,25 @@ fn conditions_and_ranges_of_what_is_not_stored() {
 }
 
 #[test]
+fn fields_of_stored_errors() {
+    let backend = counting();
+    let server = server(&backend, "proxy_cache_valid any 1m; location / { proxy_pass http://127.0.0.1:B; }");
+    let date = "Sun, 06 Nov 1994 08:49:37 GMT";
+    for status in [201, 301, 404, 429] {
+        let target = format!("/{status}?status:{status}&Last-Modified:{}&Content-Type:text/x", date.replace(' ', "+"));
+        for expect in ["MISS", "HIT"] {
+            let response = server.get(&target);
+            assert_eq!((response.status, shown(&response).0.as_str()), (status, expect));
+            assert_eq!(response.field("Last-Modified"), Some(date), "{status} {expect}");
+            assert_eq!(response.field("Content-Type"), Some("text/x"), "{status} {expect}");
+        }
+    }
+    let refused =
+        server.get_with("/a?Accept-Ranges:bytes&Last-Modified:Sun,+06+Nov+1994+08:49:37+GMT", "Range: bytes=99-\r\n");
+    assert_eq!((refused.status, refused.field("Last-Modified")), (416, None));
+}
+
+#[test]
 fn the_method_is_the_clients() {
     let backend = counting();
     let server = server(&backend, "add_header X-Method $request_method; location / { proxy_pass http://127.0.0.1:B; }");
