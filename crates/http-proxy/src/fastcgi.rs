@@ -473,7 +473,8 @@ impl Codec for Responder {
 
     fn receive_end(&mut self) -> std::result::Result<(), ProtocolError> {
         match self.state {
-            State::Body if self.left.is_none_or(|left| left == 0) => {
+            // Who was asked to keep the connection ends the response first.
+            State::Body if self.left.map_or(!self.rules.keep, |left| left == 0) => {
                 self.state = State::Over { keep: false };
                 Ok(())
             }
@@ -498,8 +499,12 @@ mod tests {
 
     /// What a response means, as text; it comes in pieces of `size` bytes.
     fn events(input: &[u8], size: usize, to_head: bool) -> String {
+        events_of(true, input, size, to_head)
+    }
+
+    fn events_of(keep: bool, input: &[u8], size: usize, to_head: bool) -> String {
         let catch = Rc::from([b"fatal".to_vec()]);
-        let mut codec = Responder::new(Rules { max_head: 100, keep: true, catch }, to_head);
+        let mut codec = Responder::new(Rules { max_head: 100, keep, catch }, to_head);
         let head = |head: &Head, length| format!("{} {} {length:?}", head.1.status, head.1.headers.len());
         let end = |end: End| format!("keep {} extra {}", end.keep, end.extra);
         codec_tests::events(&mut codec, input, size, head, end)
@@ -529,7 +534,12 @@ mod tests {
                 "200 1 Some(3) ab ShortResponse upstream prematurely closed FastCGI stdout",
             ),
             (out("Content-Length: 3\n\nab"), "200 1 Some(3) ab ShortResponse upstream prematurely closed connection"),
-            (out("A: b\n\nab"), "200 1 None ab keep false extra false"),
+            (out("A: b\n\nab"), "200 1 None ab ShortResponse upstream prematurely closed connection"),
+            (
+                [out("A: b\n\nab"), record(6, b"")].concat(),
+                "200 1 None ab ShortResponse upstream prematurely closed connection",
+            ),
+            (out("Content-Length: 2\n\nab"), "200 1 Some(2) ab keep false extra false"),
             (out("A: b"), "ShortResponse upstream prematurely closed connection"),
             ([out("A: b"), end.clone()].concat(), "InvalidResponse upstream prematurely closed FastCGI stdout"),
             (record(3, &[0; 8]), "InvalidResponse upstream sent unexpected FastCGI record: 3"),
@@ -545,6 +555,14 @@ mod tests {
             for size in 1..=input.len() {
                 assert_eq!(events(&input, size, false), expect, "in pieces of {size}");
             }
+        }
+    }
+
+    #[test]
+    fn the_end_of_the_connection_ends_a_response_unless_it_was_to_be_kept() {
+        let input = record(6, b"A: b\n\nab");
+        for size in 1..=input.len() {
+            assert_eq!(events_of(false, &input, size, false), "200 1 None ab keep false extra false");
         }
     }
 

@@ -107,8 +107,10 @@ impl Params {
         if name.starts_with(OF_CLIENT) && name != HOST {
             self.replaced.push(name.to_vec());
         }
+        let of_client = name.len() > OF_CLIENT.len() && name.starts_with(OF_CLIENT);
         match (value.is_const(), self.parts.last_mut()) {
-            (Some(b""), _) if if_not_empty => {}
+            // A client's field that is set to nothing isn't sent at all: `fastcgi_param HTTP_PROXY ""`.
+            (Some(b""), _) if if_not_empty || of_client => {}
             (Some(text), Some(Part::Encoded(encoded))) => (self.encode)(name, text, encoded),
             (Some(text), _) => {
                 let mut encoded = Vec::new();

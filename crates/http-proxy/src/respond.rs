@@ -232,9 +232,6 @@ fn accel_redirect(b: &Backend, r: &mut Request, exchange: &Exchange) -> Option<F
     if value.first() == Some(&b'@') {
         return Some(r.redirect_named(&value));
     }
-    if r.method != Method::Head {
-        r.method = Method::Get;
-    }
     let (path, args) = match memchr::memchr(b'?', &value) {
         Some(at) => (value.slice(0..at), Some(value.slice(at + 1..value.len()))),
         None => (value.clone(), None),
@@ -243,6 +240,9 @@ fn accel_redirect(b: &Backend, r: &mut Request, exchange: &Exchange) -> Option<F
     wire::uri::unescape(&path, &mut uri);
     if wire::uri::is_unsafe(&uri) {
         return Some(Fault::UnsafeUri.log_with(r, &buf::text::encode(&uri)).into());
+    }
+    if r.method != Method::Head {
+        r.method = Method::Get;
     }
     Some(r.redirect(&uri, args.as_deref()))
 }
@@ -292,10 +292,14 @@ const SINGLE: u64 = bits(&[
     KnownHeader::Location,
     KnownHeader::Refresh,
     KnownHeader::Expires,
-    KnownHeader::AcceptRanges,
-    KnownHeader::ContentEncoding,
-    KnownHeader::ContentDisposition,
+    KnownHeader::XAccelExpires,
+    KnownHeader::Status,
 ]);
+
+/// Whether further fields of that name are ignored.
+pub(crate) fn is_single(known: KnownHeader) -> bool {
+    SINGLE & 1 << known as u8 != 0
+}
 
 /// Fields of the connection and of the body's framing, which the response has of its own.
 const FRAMING: u64 =

@@ -10,7 +10,7 @@ use http::request::variables::{Getter, Setup, address, put, show, show_seconds};
 use http::response::headers::same_name;
 use wire::h1::KnownHeader;
 
-use crate::cache;
+use crate::{cache, respond};
 
 /// Defines the variables.
 pub(super) fn define(setup: &mut Setup) {
@@ -150,6 +150,9 @@ fn http(r: &mut Request, name: &str, out: &mut Vec<u8>) -> bool {
             out.extend_from_slice(b", ");
         }
         out.extend_from_slice(header.value.of(bytes));
+        if respond::is_single(header.known) {
+            break;
+        }
     }
     // As in nginx, these two are there in each head of HTTP/1, if empty.
     found || (matches!(name, "server" | "date") && (1000..2000).contains(&head.version))
@@ -189,7 +192,8 @@ fn here(r: &Request) -> Option<&Exchange> {
 fn target(r: &mut Request, out: &mut Vec<u8>, of: fn(&http::exchange::Target) -> &[u8]) -> bool {
     let Some(exchange) = here(r) else { return false };
     let target = exchange.target.borrow();
-    target.as_ref().is_some_and(|target| put(out, of(target)))
+    let of_proxy_pass = target.as_ref().filter(|target| target.scheme.starts_with("http"));
+    of_proxy_pass.is_some_and(|target| put(out, of(target)))
 }
 
 fn forwarded_for(r: &mut Request, out: &mut Vec<u8>) -> bool {

@@ -28,7 +28,7 @@ pub mod failure {
     pub const NO_LIVE: u32 = 1 << 12;
     /// The configuration forbids the server.
     pub const DENIED: u32 = 1 << 13;
-    /// `off`: nothing leads to another peer.
+    /// `off`: nothing leads to another peer, whatever else is listed.
     pub const OFF: u32 = 1 << 31;
     /// The default.
     pub const DEFAULT: u32 = ERROR | TIMEOUT;
@@ -97,7 +97,8 @@ impl Question {
     /// Whether the next peer is asked.
     pub fn again(&self) -> bool {
         let kind = if self.sent && self.non_idempotent { self.kind | NON_IDEMPOTENT } else { self.kind };
-        self.tries > 0 && kind & self.allowed == kind && !(self.sent && self.body_lost) && !self.late
+        let listed = self.allowed & OFF == 0 && kind & self.allowed == kind;
+        self.tries > 0 && listed && !(self.sent && self.body_lost) && !self.late
     }
 }
 
@@ -144,6 +145,7 @@ mod tests {
             (Question { body_lost: true, ..base }, false),
             (Question { late: true, ..base }, false),
             (Question { allowed: OFF, ..base }, false),
+            (Question { allowed: DEFAULT | OFF, ..base }, false),
         ] {
             assert_eq!(question.again(), expect, "{question:?}");
         }

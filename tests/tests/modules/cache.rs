@@ -208,6 +208,63 @@ fn requests_to_backends_are_for_the_whole() {
     assert!(requests[2].line().starts_with("GET /b ") && requests[3].line().starts_with("HEAD /head "));
 }
 
+/// The backend was asked for the whole, so nobody else looks at the client's conditions.
+#[test]
+fn conditions_and_ranges_of_what_is_not_stored() {
+    let backend = counting();
+    let server = server(
+        &backend,
+        "proxy_cache_valid 404 1m;
+         location / { proxy_pass http://127.0.0.1:B; }
+         location /no { proxy_no_cache 1; proxy_pass http://127.0.0.1:B; }
+         location /unbuffered { proxy_buffering off; proxy_pass http://127.0.0.1:B; }",
+    );
+    for target in ["/a", "/no", "/unbuffered"] {
+        let target = format!("{target}?ETag:\"x\"&Accept-Ranges:bytes");
+        for (more, status) in [
+            ("If-None-Match: \"x\"\r\n", 304),
+            ("If-None-Match: \"y\"\r\n", 200),
+            ("If-Match: \"y\"\r\n", 412),
+            ("Range: bytes=0-0\r\n", 206),
+        ] {
+            assert_eq!(server.get_with(&target, more).status, status, "{target} {more}");
+        }
+    }
+    let target = "/a?ETag:\"x\"&Accept-Ranges:bytes&Cache-Control:no-store";
+    assert_eq!(server.get_with(target, "If-None-Match: \"x\"\r\n").status, 200, "the backend forbids to store it");
+    assert_eq!(stored(&server), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn fields_of_stored_errors() {
+    let backend = counting();
+    let server = server(&backend, "proxy_cache_valid any 1m; location / { proxy_pass http://127.0.0.1:B; }");
+    let date = "Sun, 06 Nov 1994 08:49:37 GMT";
+    for status in [201, 301, 404, 429] {
+        let target = format!("/{status}?status:{status}&Last-Modified:{}&Content-Type:text/x", date.replace(' ', "+"));
+        for expect in ["MISS", "HIT"] {
+            let response = server.get(&target);
+            assert_eq!((response.status, shown(&response).0.as_str()), (status, expect));
+            assert_eq!(response.field("Last-Modified"), Some(date), "{status} {expect}");
+            assert_eq!(response.field("Content-Type"), Some("text/x"), "{status} {expect}");
+        }
+    }
+    let refused =
+        server.get_with("/a?Accept-Ranges:bytes&Last-Modified:Sun,+06+Nov+1994+08:49:37+GMT", "Range: bytes=99-\r\n");
+    assert_eq!((refused.status, refused.field("Last-Modified")), (416, None));
+}
+
+#[test]
+fn the_method_is_the_clients() {
+    let backend = counting();
+    let server = server(&backend, "add_header X-Method $request_method; location / { proxy_pass http://127.0.0.1:B; }");
+    for _ in 0..2 {
+        let head = server.connect().send("HEAD /m HTTP/1.1\r\nHost: a\r\n\r\n").head_response();
+        assert_eq!(head.field("X-Method"), Some("HEAD"));
+    }
+    assert!(backend.requests()[0].line().starts_with("GET /m "));
+}
+
 #[test]
 fn large_bodies_in_parts() {
     let backend = Backend::start(|r| {
@@ -399,6 +456,7 @@ fn stale_responses() {
          location / { proxy_pass http://127.0.0.1:B; }
          location /dead { proxy_cache_key $arg_k; proxy_pass http://127.0.0.1:1; }
          location /live { proxy_cache_key $arg_k; proxy_pass http://127.0.0.1:B; }
+         location /off { proxy_cache_use_stale http_503 off; proxy_pass http://127.0.0.1:B; }
          location /updating { proxy_cache_use_stale updating; proxy_cache_background_update on; proxy_pass http://127.0.0.1:B; }",
     );
     let old = "?X-Accel-Expires:@1";
@@ -408,6 +466,8 @@ fn stale_responses() {
     is(&server, "/live?X-Accel-Expires:@1&k=1", "MISS", "/live 1");
     is(&server, "/dead?k=1", "STALE", "/live 1");
     assert_eq!(server.get("/dead?k=2").status, 502);
+    is(&server, &format!("/off{old}"), "MISS", "/off 1");
+    is(&server, "/off?status:503", "EXPIRED", "/off 2");
     is(&server, &format!("/updating{old}"), "MISS", "/updating 1");
     is(&server, &format!("/updating{old}"), "STALE", "/updating 1");
 }

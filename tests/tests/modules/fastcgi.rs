@@ -140,6 +140,8 @@ fn parameters() {
         "location / { fastcgi_pass 127.0.0.1:B; }
          location /own { set $no ''; fastcgi_pass 127.0.0.1:B; fastcgi_param A b; fastcgi_param HTTP_X_A c;
              fastcgi_param NONE $no if_not_empty; fastcgi_param EMPTY $no; fastcgi_param A again; }
+         location /removed { fastcgi_pass 127.0.0.1:B; fastcgi_param HTTP_PROXY ''; fastcgi_param HTTP_HOST '';
+             fastcgi_param EMPTY ''; fastcgi_param HTTP_ ''; fastcgi_param TO $proxy_host$proxy_port; }
          location /alone { fastcgi_pass 127.0.0.1:B; fastcgi_pass_request_headers off; }
          location /names/ { fastcgi_pass 127.0.0.1:B; fastcgi_index i.php; fastcgi_pass_request_headers off;
              fastcgi_param S $fastcgi_script_name; fastcgi_param P $fastcgi_path_info;
@@ -158,6 +160,7 @@ fn parameters() {
     let joined: String = (0..50).map(|n| format!("HTTP_N{n}={n}, {}\n", n + 50)).collect();
     assert_eq!(get("/", &many), format!("HTTP_HOST=h:99\n{joined}HTTP_CONNECTION=close\n"));
     assert_eq!(get("/own", "X-A: 1\r\n"), "A=b\nHTTP_X_A=c\nEMPTY=\nA=again\nHTTP_HOST=h:99\nHTTP_CONNECTION=close\n");
+    assert_eq!(get("/removed", "Proxy: p\r\nX-A: 1\r\n"), "EMPTY=\nHTTP_=\nTO=\nHTTP_X_A=1\nHTTP_CONNECTION=close\n");
     assert_eq!(get("/alone", "X-A: 1\r\n"), "HTTP_HOST=h:99\n");
     for (target, script, info) in [
         ("/names/x", "/names/x", ""),
@@ -301,6 +304,27 @@ fn a_body_that_is_cut() {
     let rest = String::from_utf8_lossy(&connection.rest()).into_owned();
     assert!(rest.contains("Content-Length: 100\r\n") && rest.ends_with("\r\n\r\nhello"), "{rest}");
     server.quiet();
+}
+
+/// Differs from nginx: with `fastcgi_keep_conn` and without buffering
+#[test]
+fn a_response_without_its_end() {
+    let backend = application(|_, stream| {
+        let _ = stream.write_all(&record(STDOUT, "\r\nhello"));
+        false
+    });
+    let server = server(
+        &backend,
+        "location / { fastcgi_pass 127.0.0.1:B; }
+         location /kept { fastcgi_pass 127.0.0.1:B; fastcgi_keep_conn on; }
+         location /unbuffered { fastcgi_pass 127.0.0.1:B; fastcgi_keep_conn on; fastcgi_buffering off; }",
+    );
+    for (target, whole) in [("/", true), ("/kept", false), ("/unbuffered", false)] {
+        let mut connection = server.connect();
+        connection.send(format!("GET {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"));
+        let rest = String::from_utf8_lossy(&connection.rest()).into_owned();
+        assert!(rest.contains("5\r\nhello\r\n") && rest.ends_with("0\r\n\r\n") == whole, "{target} {rest}");
+    }
 }
 
 #[test]

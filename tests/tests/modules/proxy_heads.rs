@@ -338,3 +338,44 @@ fn fields_of_answers_without_a_body() {
         assert_eq!((response.field("Content-Type"), response.text().as_str()), (None, text), "{path}");
     }
 }
+
+#[test]
+fn fields_that_come_twice() {
+    let backend = canned(&[(
+        "/",
+        "HTTP/1.1 200 OK\r\nContent-Type: a/b\r\nContent-Type: c/d\r\nLocation: /x\r\nLocation: /y\r\n\
+         Status: 1\r\nStatus: 2\r\nContent-Encoding: gzip\r\nContent-Encoding: br\r\n\
+         Content-Disposition: e\r\nContent-Disposition: f\r\nX-A: g\r\nX-A: h\r\nContent-Length: 0\r\n\r\n",
+    )]);
+    let mut server = started(
+        "server { listen 127.0.0.1:%%PORT%%; error_log error.log warn; location / { proxy_pass http://127.0.0.1:B;
+            add_header Seen $upstream_http_content_type|$upstream_http_location|$upstream_http_status|$upstream_http_x_a; } }",
+        &backend,
+    );
+    let response = server.get("/");
+    assert_eq!(response.field("Seen"), Some("a/b|/x|1|g, h"));
+    let lines = |name: &str| response.head.lines().filter(|line| line.starts_with(name)).count();
+    for (name, count) in [
+        ("Content-Type", 1),
+        ("Location", 1),
+        ("Status", 1),
+        ("Content-Encoding", 2),
+        ("Content-Disposition", 2),
+        ("X-A", 2),
+    ] {
+        assert_eq!(lines(&format!("{name}: ")), count, "{name}");
+    }
+    server.read_until("error.log", "upstream sent duplicate header line: \"Status: 2\", previous value: \"Status: 1\"");
+}
+
+#[test]
+fn an_internal_redirect_that_is_refused_leaves_the_method() {
+    let backend = canned(&[("/", "HTTP/1.1 200 OK\r\nX-Accel-Redirect: /../x\r\nContent-Length: 0\r\n\r\n")]);
+    let server = started(
+        "server { listen 127.0.0.1:%%PORT%%; location / { proxy_pass http://127.0.0.1:B; error_page 404 = @page; }
+            location @page { return 200 $request_method; } }",
+        &backend,
+    );
+    let text = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx";
+    assert_eq!(server.connect().send(text).response().text(), "POST");
+}

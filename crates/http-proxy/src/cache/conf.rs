@@ -497,6 +497,11 @@ impl CacheConf {
         self.cache_valid.iter().find(named).map(|valid| valid.seconds).filter(|seconds| *seconds > 0)
     }
 
+    /// When stored responses are served that are too old; `off` beside other words wins.
+    pub fn use_stale(&self) -> u32 {
+        if self.cache_use_stale & OFF == 0 { self.cache_use_stale } else { 0 }
+    }
+
     /// Whether a range that begins there is fetched whole.
     pub fn has_max_range_offset(&self) -> bool {
         self.cache_max_range_offset != NO_OFFSET

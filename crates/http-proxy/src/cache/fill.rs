@@ -25,15 +25,26 @@ use crate::shared::{self, Keeper, Purpose, RequestLog, WriteError};
 
 /// What the response says of its storing, and until when it is fresh; `None`: it isn't stored.
 pub(super) fn judge(b: &Backend, fill: &Fill, r: &mut Request, exchange: &Exchange) -> Option<(Judgement, i64)> {
+    let judgement = may_be_stored(b, fill, r, exchange)?;
+    let valid = until(b, fill, &judgement, r, exchange)?;
+    Some((judgement, valid))
+}
+
+/// What the response says of its storing; `None`: it says no.
+fn may_be_stored(b: &Backend, fill: &Fill, r: &Request, exchange: &Exchange) -> Option<Judgement> {
+    let head = exchange.head.borrow();
+    judge_head(fill, b.up.ignore_headers, r, &head.0, &head.1)
+}
+
+/// Until when a response that may be stored is fresh; `None`: it isn't stored.
+fn until(b: &Backend, fill: &Fill, judgement: &Judgement, r: &mut Request, exchange: &Exchange) -> Option<i64> {
     let conf = &fill.caching.conf;
     // What isn't buffered is passed on as it comes.
     if !respond::buffering(b, exchange) || Caching::any(&conf.no_cache, r) {
         return None;
     }
-    let head = exchange.head.borrow();
-    let judgement = judge_head(fill, b.up.ignore_headers, r, &head.0, &head.1)?;
-    let valid = judgement.valid.or_else(|| Some(now().secs.saturating_add(conf.valid(head.1.status)?)))?;
-    Some((judgement, valid))
+    let status = exchange.head.borrow().1.status;
+    judgement.valid.or_else(|| Some(now().secs.saturating_add(conf.valid(status)?)))
 }
 
 /// What any head says of its storing; by nginx's rules it may say nothing of its freshness.
@@ -63,7 +74,7 @@ pub(super) fn judge_head(
     };
     let judgement = by_rfc(&said, &asked, ignored).ok()?;
     let valid = judgement.valid?;
-    let later = judgement.while_updating > 0 || judgement.on_error > 0 || conf.cache_use_stale & !super::conf::OFF != 0;
+    let later = judgement.while_updating > 0 || judgement.on_error > 0 || conf.use_stale() != 0;
     let validated = head.has(KnownHeader::ETag) || head.has(KnownHeader::LastModified);
     // What could never be served isn't stored.
     (valid > now || later || validated).then_some(judgement)
@@ -80,15 +91,21 @@ pub(crate) struct Filling {
 pub(crate) fn decide(b: &Backend, r: &mut Request, exchange: &Exchange) -> Option<Filling> {
     b.caching.as_ref()?;
     let fill = r.lasting_slot::<Work>().fill.take();
-    let filling = fill.filter(|_| !r.response.headless).and_then(|fill| {
-        let (judgement, valid) = judge(b, &fill, r, exchange)?;
+    let whole = fill.filter(|_| !r.response.headless).and_then(|fill| {
+        let judgement = may_be_stored(b, &fill, r, exchange)?;
+        Some((fill, judgement))
+    });
+    let is_whole = whole.is_some();
+    let filling = whole.and_then(|(fill, judgement)| {
+        let valid = until(b, &fill, &judgement, r, exchange)?;
         Some(Filling { fill, judgement, valid })
     });
     field::of_fetched(b, r, exchange, filling.is_some());
-    if filling.is_some() {
-        if b.caching.as_ref().is_some_and(|caching| caching.conf.cache_rfc) {
-            field::standard(r, exchange);
-        }
+    if filling.is_some() && b.caching.as_ref().is_some_and(|caching| caching.conf.cache_rfc) {
+        field::standard(r, exchange);
+    }
+    // The backend was asked for the whole, so conditions and ranges are for us, whether or not it is stored.
+    if is_whole {
         let response = &mut r.response;
         response.allow_ranges = hit::ranges(response, b, &exchange.head.borrow().1);
         response.single_range = true;

@@ -223,7 +223,8 @@ pub(super) fn serve(
     response.content_length = Some(entry.body_len);
     if entry.body_len == 0 && (r.method == Method::Head || response.status == 304) {
         // It may have been fetched by HEAD, and have no body for that reason.
-        response.content_length = entry.head.content_length(&entry.text).ok().flatten().or(Some(0));
+        let none = (response.status != 304).then_some(0);
+        response.content_length = entry.head.content_length(&entry.text).ok().flatten().or(none);
     }
     response.body = respond::whole(stored.body());
     Flow::Respond

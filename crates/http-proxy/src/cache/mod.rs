@@ -442,7 +442,7 @@ impl Look<'_> {
     fn stale(&self, r: &mut Request, sought: Sought, stored: Rc<Stored>, now: Now) -> Next {
         let (conf, entry) = (&self.caching.conf, &stored.entry);
         let may_be_stale = entry.flags & policy::flags::NEVER_STALE == 0
-            && (conf.cache_use_stale & conf::UPDATING != 0 || entry.while_updating >= now.secs);
+            && (conf.use_stale() & conf::UPDATING != 0 || entry.while_updating >= now.secs);
         let ticket = self.lock(&sought.looked, None, false, now).ticket();
         if may_be_stale && ticket.is_none() {
             return self.answer(r, &stored, Status::Updating);
@@ -516,7 +516,7 @@ pub(super) fn failed(b: &Backend, r: &mut Request, exchange: &Rc<Exchange>, faul
             Retry::Never => failure::ERROR,
         };
         let entry = &stored.entry;
-        let allowed = fill.caching.conf.cache_use_stale & kind != 0 || entry.on_error >= now().secs;
+        let allowed = fill.caching.conf.use_stale() & kind != 0 || entry.on_error >= now().secs;
         if allowed && entry.flags & policy::flags::NEVER_STALE == 0 {
             drop(fill);
             return Some(hit::serve(b, r, exchange, &stored, Status::Stale));

@@ -34,7 +34,7 @@ pub(super) fn instead(b: &Backend, r: &mut Request, exchange: &Rc<Exchange>, sta
     }
     let Retry::Sent(kind) = Fault::of_answer(status)?.retry() else { return None };
     let never = stale.entry.flags & super::policy::flags::NEVER_STALE != 0;
-    if never || work.fill.as_ref()?.caching.conf.cache_use_stale & kind == 0 {
+    if never || work.fill.as_ref()?.caching.conf.use_stale() & kind == 0 {
         return None;
     }
     let stored = work.fill.take()?.stale.take()?;

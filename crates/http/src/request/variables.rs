@@ -379,14 +379,9 @@ fn request_filename(r: &mut Request, out: &mut Vec<u8>) -> bool {
     r.path_of_uri().is_ok_and(|path| put(out, &path))
 }
 
-/// The method; that of the request to the backend, if a cache has changed it. A subrequest tells that of the client.
+/// The client's method, whichever one a backend is asked with.
 fn method(r: &Request) -> &[u8] {
-    let as_get = r.upstream.as_ref().is_some_and(|exchange| exchange.as_get.get());
-    match as_get {
-        true => b"GET",
-        false if r.is_subrequest() => r.main_method(),
-        false => r.method_name(),
-    }
+    if r.is_subrequest() { r.main_method() } else { r.method_name() }
 }
 
 fn remote_user(r: &mut Request, out: &mut Vec<u8>) -> bool {

@@ -101,9 +101,10 @@ pub fn server_token(tokens: ServerTokens) -> &'static str {
 pub(crate) fn decide(r: &mut Request) {
     let chunked_transfer_encoding = r.location.core.chunked_transfer_encoding;
     let chunks = (1001..2000).contains(&r.line.version) && chunked_transfer_encoding && !r.response.headless;
+    // Fields of a backend are kept, of stored responses too.
+    let fetched = r.upstream.as_ref().is_some_and(|exchange| !exchange.left.get());
     let response = &mut r.response;
-    // Fields of a backend are kept.
-    let own = !response.disable_not_modified;
+    let own = !response.disable_not_modified && !fetched;
     if own && !matches!(response.status, 200 | 206 | 304) {
         response.last_modified = None;
     }
