@@ -4,6 +4,7 @@
 //! counted in rounds of which the best one counts: what differs between rounds is what happened to be in time for one
 //! wake-up. Where nginx is named, it gets the same configuration and the same requests.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -22,12 +23,12 @@ pub(crate) const HELP: &str = "\
 usage: cargo xtask instructions [CASE ...] [options]
 
 User instructions and system calls of a request in each case, counted by valgrind's callgrind on one connection. No case
-may take 3 % more of either than xtask/instructions.tsv says, on a machine like the one that its figures are of: with the
-same compiler, C library, valgrind and extensions of the processor. Others only print what they find. Copying and clearing of memory is counted as the vector
+may take 3 % more of either than xtask/instructions.tsv says of a machine like this one: with the same compiler, C library,
+valgrind and extensions of the processor. Where it knows none, the figures are only printed. Copying and clearing of memory is counted as the vector
 instructions that do it. In about a minute. It needs valgrind and openssl.
 
-  --write         writes the figures that are better than those in the file, and those of new cases; on another machine
-                  than that of the file all of them anew
+  --write         writes the figures that are better than those in the file, and those of new cases; of a machine that it
+                  doesn't know all of them
   --nginx FILE    the same of an nginx, and the ratio
   --server FILE   our server (default: TIDEGATE_BINARY, else the release build)
   --list          names the cases
@@ -79,17 +80,22 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
     let ours = fs::canonicalize(&ours).map_err(|error| format!("{}: {error}", ours.display()))?;
     let text = tools::read(&tools::root().join(FIGURES)).unwrap_or_default();
     let machine = machine()?;
-    let is_same = text.lines().next() == Some(&*machine);
-    let known = if is_same || !options.has("--write") { known(&text) } else { vec![None; CASES.len()] };
+    let mut sections = sections(&text);
+    let known = sections.get(&*machine).map(|table| known(table));
+    let is_known = known.is_some();
+    let known = known.unwrap_or_else(|| vec![None; CASES.len()]);
     let mut found = count(&ours, &ours, &chosen)?;
     count_again(&ours, &chosen, &mut found, &known)?;
     let theirs = options.value("--nginx").map(|nginx| count(Path::new(nginx), &ours, &chosen)).transpose()?;
     print(&chosen, &found, theirs.as_deref());
     if options.has("--write") {
-        return write(&machine, &chosen, &found, &known);
+        let table = best(&chosen, &found, &known);
+        sections.insert(&machine, &table);
+        let all: Vec<_> = sections.into_iter().map(|(machine, table)| format!("{machine}\n{table}")).collect();
+        return tools::write(&tools::root().join(FIGURES), &all.concat());
     }
-    if !is_same {
-        println!("not compared with {FIGURES}, whose figures are of another machine; this one: {machine}");
+    if !is_known {
+        println!("not compared with {FIGURES}, which has no figures of such a machine: {machine}");
         return Ok(());
     }
     let faults = faults(&chosen, &found, &known);
@@ -97,7 +103,20 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
     if faults.is_empty() { Ok(()) } else { Err(format!("{} cases take more than they may", faults.len())) }
 }
 
-/// What figures depend on besides the program: the first line of the file.
+/// The tables of the file, each below the machine that its figures are of.
+fn sections(text: &str) -> BTreeMap<&str, &str> {
+    let mut sections = BTreeMap::new();
+    let mut rest = text;
+    while let Some((machine, after)) = rest.split_once('\n') {
+        let end = after.find("\n#").map_or(after.len(), |at| at + 1);
+        let (table, next) = after.split_at(end);
+        sections.insert(machine, table);
+        rest = next;
+    }
+    sections
+}
+
+/// What figures depend on besides the program: the line before a table of the file.
 fn machine() -> Outcome<String> {
     let word = |program: &str, argument: &str| {
         let out = Command::new(program).arg(argument).output().map_err(|error| format!("{program}: {error}"))?;
@@ -295,9 +314,9 @@ fn print(chosen: &[usize], found: &[Figures], theirs: Option<&[Figures]>) {
     }
 }
 
-/// The figures in the file, after its first line, in the order of the cases.
-fn known(text: &str) -> Vec<Option<Figures>> {
-    let table = Table::parse(text.split_once('\n').map_or("", |(_, figures)| figures));
+/// The figures in a table of the file, in the order of the cases.
+fn known(table: &str) -> Vec<Option<Figures>> {
+    let table = Table::parse(table);
     let of = |name: &str| {
         let row = table.rows().find(|row| row.get("case") == name)?;
         Some(Figures { instructions: row.get("instructions").parse().ok()?, calls: row.get("calls").parse().ok()? })
@@ -326,15 +345,15 @@ fn faults(chosen: &[usize], found: &[Figures], known: &[Option<Figures>]) -> Vec
     faults
 }
 
-/// Writes the better ones of both.
-fn write(machine: &str, chosen: &[usize], found: &[Figures], known: &[Option<Figures>]) -> Outcome {
-    let mut text = format!("{machine}\ncase\tinstructions\tcalls\n");
+/// The table with the better ones of both.
+fn best(chosen: &[usize], found: &[Figures], known: &[Option<Figures>]) -> String {
+    let mut text = "case\tinstructions\tcalls\n".to_string();
     for (at, case) in CASES.iter().enumerate() {
         let own = chosen.iter().position(|chosen| *chosen == at).map(|n| found[n]);
         let Some(best) = own.into_iter().chain(known[at]).reduce(least) else { continue };
         text += &format!("{}\t{:.0}\t{:.2}\n", case.name, best.instructions, best.calls);
     }
-    tools::write(&tools::root().join(FIGURES), &text)
+    text
 }
 
 fn least(one: Figures, other: Figures) -> Figures {
@@ -360,7 +379,11 @@ mod tests {
     fn what_may_be_taken() {
         let figures = |instructions, calls| Figures { instructions, calls };
         let text = format!("# a machine\ncase\tinstructions\tcalls\n{}\t10000\t3.00\n", CASES[1].name);
-        let known = known(&text);
+        let text = format!("{text}# another\ncase\tinstructions\tcalls\n{}\t9\t4.00\n", CASES[0].name);
+        let sections = sections(&text);
+        assert_eq!(sections.keys().copied().collect::<Vec<_>>(), ["# a machine", "# another"]);
+        assert_eq!(known(sections["# another"])[0], Some(figures(9.0, 4.0)));
+        let known = known(sections["# a machine"]);
         assert_eq!((known[0], known[1]), (None, Some(figures(10000.0, 3.0))));
         let check = |own| faults(&[1], &[own], &known).len();
         assert_eq!(check(figures(10300.0, 3.09)), 0);
@@ -370,5 +393,8 @@ mod tests {
         assert_eq!(check(figures(10301.0, 4.0)), 2);
         assert_eq!(faults(&[0], &[figures(1.0, 1.0)], &known).len(), 1);
         assert_eq!(least(figures(1.0, 4.0), figures(2.0, 3.0)), figures(1.0, 3.0));
+        let written = best(&[0, 1], &[figures(7.0, 1.0), figures(10001.0, 2.0)], &known);
+        let rows: Vec<_> = written.lines().skip(1).filter_map(|line| line.split_once('\t')).collect();
+        assert_eq!(rows, [(CASES[0].name, "7\t1.00"), (CASES[1].name, "10000\t2.00")]);
     }
 }

@@ -4,7 +4,7 @@
 //! Without the directive the name servers of /etc/resolv.conf are asked ([`Resolver::system`]).
 //!
 //! Each question has a random number and comes from a port of its own, or from a random one of many if many are under
-//! way ([`crate::ports`]), so that who can't see it can't answer it. All who ask for a name while it is being looked up
+//! way (`ports.rs`), so that who can't see it can't answer it. All who ask for a name while it is being looked up
 //! wait for the same answer.
 
 use std::cell::{Cell, RefCell};

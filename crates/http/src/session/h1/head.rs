@@ -28,7 +28,7 @@ pub fn write(r: &mut Request, room: usize) -> Buf {
     out
 }
 
-/// Gives back the memory of [`write`] for the next head, unless it is large.
+/// Gives back the memory of [`write()`] for the next head, unless it is large.
 pub fn keep(r: &mut Request, mut memory: Buf) {
     if memory.capacity() <= MOST_KEPT {
         memory.clear();
