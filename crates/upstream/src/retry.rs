@@ -32,6 +32,11 @@ pub mod failure {
     pub const OFF: u32 = 1 << 31;
     /// The default.
     pub const DEFAULT: u32 = ERROR | TIMEOUT;
+
+    /// The kinds that a list names: none, if `off` is among them.
+    pub const fn listed(list: u32) -> u32 {
+        if list & OFF == 0 { list } else { 0 }
+    }
 }
 
 use failure::*;
@@ -97,8 +102,7 @@ impl Question {
     /// Whether the next peer is asked.
     pub fn again(&self) -> bool {
         let kind = if self.sent && self.non_idempotent { self.kind | NON_IDEMPOTENT } else { self.kind };
-        let listed = self.allowed & OFF == 0 && kind & self.allowed == kind;
-        self.tries > 0 && listed && !(self.sent && self.body_lost) && !self.late
+        self.tries > 0 && kind & listed(self.allowed) == kind && !(self.sent && self.body_lost) && !self.late
     }
 }
 

@@ -52,7 +52,7 @@ const STALE: &[(&str, u32)] = &[
     ("invalid_header", retry::failure::INVALID_HEADER),
     ("updating", UPDATING),
     // It means nothing here, but nginx takes it.
-    ("non_idempotent", 1 << 21),
+    ("non_idempotent", retry::failure::NON_IDEMPOTENT),
     ("http_500", retry::failure::HTTP_500),
     ("http_502", retry::failure::HTTP_502),
     ("http_503", retry::failure::HTTP_503),
@@ -499,7 +499,7 @@ impl CacheConf {
 
     /// When stored responses are served that are too old; `off` beside other words wins.
     pub fn use_stale(&self) -> u32 {
-        if self.cache_use_stale & OFF == 0 { self.cache_use_stale } else { 0 }
+        retry::failure::listed(self.cache_use_stale)
     }
 
     /// Whether a range that begins there is fetched whole.
