@@ -133,6 +133,17 @@ pub fn bitmask(
     Ok(())
 }
 
+/// A value that may be given again in the same level: the last one counts. For rows of the kind `set`, as [`bitmask`].
+pub fn replace<T>(
+    value: &mut Option<T>,
+    parse: impl FnOnce(&mut Loader<'_>, &Directive) -> Result<T>,
+    loader: &mut Loader<'_>,
+    directive: &Directive,
+) -> Result<()> {
+    *value = Some(parse(loader, directive)?);
+    Ok(())
+}
+
 fn lookup<T: Copy>(names: &[(&str, T)], word: &Word) -> Result<T> {
     let found = names.iter().find(|(name, _)| word.text.eq_ignore_ascii_case(name.as_bytes()));
     found.map(|&(_, value)| value).ok_or_else(|| {

@@ -2,7 +2,7 @@
 //!
 //! What is looked for dates from the time of these browsers; see the texts of the directives.
 
-use conf::values::bytes;
+use conf::values::{bytes, replace};
 use conf::{Args, Directive, Error, Loader, Registry, Result, Word};
 use expr::vars::Flags;
 use http::config::core::EVERYWHERE;
@@ -68,10 +68,7 @@ conf::table! {
     /// modern_browser_value "modern.";
     /// ```
     "modern_browser_value" in EVERYWHERE, Args::exactly(1), default "1",
-        set(|raw: &mut BrowserRaw, l: &mut Loader<'_>, d: &Directive| {
-            raw.modern_browser_value = Some(bytes(l, d)?);
-            Ok(())
-        })
+        set(|raw: &mut BrowserRaw, l: &mut Loader<'_>, d: &Directive| replace(&mut raw.modern_browser_value, bytes, l, d))
             modern_browser_value: Vec<u8> = b"1".to_vec();
     /// Sets the value of `$ancient_browser` for ancient browsers.
     ///
@@ -85,10 +82,7 @@ conf::table! {
     /// ancient_browser_value "ancient.";
     /// ```
     "ancient_browser_value" in EVERYWHERE, Args::exactly(1), default "1",
-        set(|raw: &mut BrowserRaw, l: &mut Loader<'_>, d: &Directive| {
-            raw.ancient_browser_value = Some(bytes(l, d)?);
-            Ok(())
-        })
+        set(|raw: &mut BrowserRaw, l: &mut Loader<'_>, d: &Directive| replace(&mut raw.ancient_browser_value, bytes, l, d))
             ancient_browser_value: Vec<u8> = b"1".to_vec();
 }
 

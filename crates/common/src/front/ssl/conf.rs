@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use conf::values::{clamped, flag, one_of, sec, size, string};
+use conf::values::{clamped, flag, one_of, replace, sec, size, string};
 use conf::{Args, Directive, Error, Level, Loader, Result, Word, table};
 use engine::cycle::zones::{self, Owner, SMALLEST, SharedZone};
 use engine::log::{LogFile, LogFiles, full_path};
@@ -196,10 +196,7 @@ table! {
     /// ssl_session_cache shared:sessions:10m;
     /// ```
     "ssl_session_cache" in P::PLACES.servers, Args::between(1, 2), default "none",
-        set(|raw: &mut SslRaw, l: &mut Loader<'_>, d: &Directive| {
-            raw.ssl_session_cache = Some(session_cache::<P>(l, d)?);
-            Ok(())
-        })
+        set(|raw: &mut SslRaw, l: &mut Loader<'_>, d: &Directive| replace(&mut raw.ssl_session_cache, session_cache::<P>, l, d))
             ssl_session_cache: Option<Cache> = None;
     /// Sends clients tickets if it is `on`: the encrypted session, with which they resume without a cache.
     ///
