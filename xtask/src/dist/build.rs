@@ -16,8 +16,8 @@ use crate::tools::{self, Outcome};
 const COMPILER: &str = "tidegate.profdata";
 const LAYOUT: &str = "tidegate.fdata";
 
-/// How BOLT lays out the code: blocks and functions by how often they ran, what never ran in a part of its own; where the
-/// code was before, so that the program doesn't grow by its size.
+/// How BOLT lays out the code: blocks and functions by how often they ran, what never ran in a part of its own. Functions
+/// that didn't run stay where they are.
 const BOLT: [&str; 8] = [
     "-reorder-blocks=ext-tsp",
     "-reorder-functions=cdsort",
@@ -25,12 +25,13 @@ const BOLT: [&str; 8] = [
     "-split-all-cold",
     "-split-eh",
     "-icf",
-    "-use-old-text",
+    "-lite",
     "-no-huge-pages",
 ];
 
-/// What BOLT leaves as it is: cryptography written in assembler, with tables among its code.
-const SKIPPED: &str = "-skip-funcs=aws_lc_.*";
+/// What BOLT leaves as it is, and where it is: all that isn't Rust, by the beginning of its name. Cryptography is written in
+/// assembler that jumps to addresses it has computed, and whose parts call each other without the linker's knowledge.
+const SKIPPED: &str = "-skip-funcs=[^_].*,_[^ZR].*,_Z[^N].*";
 
 /// Where things are.
 struct Recipe {

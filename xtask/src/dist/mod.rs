@@ -4,6 +4,7 @@ mod build;
 mod check;
 mod chroot;
 mod guest;
+mod handshakes;
 mod package;
 mod pages;
 mod train;
@@ -60,6 +61,8 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
         Some(path) => (PathBuf::from(path), false),
         None => (build::release(&place, options.value("--profile").map(Path::new))?, true),
     };
+    println!("== its TLS");
+    handshakes::check(&program)?;
     let packing = if options.has("--fast") { package::FAST } else { package::SMALL };
     for file in package::all(&program, &place, VERSION, packing)? {
         println!("{}: {} KiB", file.display(), size(&file)? >> 10);
