@@ -25,6 +25,15 @@ impl Buf {
         Buf { memory: pool::take(size), start: 0, end: 0 }
     }
 
+    /// What `read` puts into memory for at least `size` bytes; it says how many.
+    #[inline]
+    pub fn read<E>(size: usize, read: impl FnOnce(&mut [u8]) -> Result<usize, E>) -> Result<Buf, E> {
+        let mut buf = Buf::with_capacity(size);
+        let len = read(buf.room_mut())?;
+        buf.filled(len);
+        Ok(buf)
+    }
+
     /// Wraps memory of which `start..end` is filled.
     ///
     /// # Panics

@@ -1,6 +1,7 @@
 //! Shared bytes.
 
 use std::fmt;
+use std::mem::{self, ManuallyDrop};
 use std::rc::Rc;
 
 use crate::{Buf, Secret, pool};
@@ -8,7 +9,8 @@ use crate::{Buf, Secret, pool};
 /// Immutable bytes, cheap to clone and slice: static ones, or a part of a frozen [`Buf`], of a [`Secret`] or of a box.
 #[derive(Clone)]
 pub struct Bytes {
-    owner: Owner,
+    /// Dropped by hand, so that the end of static bytes costs no more than a look.
+    owner: ManuallyDrop<Owner>,
     start: usize,
     end: usize,
 }
@@ -31,7 +33,7 @@ const LARGE: usize = 1024;
 impl Bytes {
     /// Bytes that are part of the program.
     pub const fn from_static(bytes: &'static [u8]) -> Bytes {
-        Bytes { owner: Owner::Static(bytes), start: 0, end: bytes.len() }
+        Bytes { owner: ManuallyDrop::new(Owner::Static(bytes)), start: 0, end: bytes.len() }
     }
 
     /// A copy of `bytes`: of a few in memory of their size, of more in pooled memory.
@@ -44,10 +46,29 @@ impl Bytes {
         buf.freeze()
     }
 
+    /// As [`Buf::read`]. Where few bytes are asked for, no memory is moved from place to place.
+    #[inline]
+    pub fn read<E>(size: usize, read: impl FnOnce(&mut [u8]) -> Result<usize, E>) -> Result<Bytes, E> {
+        let mut bytes = Bytes::whole(Owner::Pooled(pool::take_shared(size)), 0);
+        if let Owner::Pooled(buf) = &mut *bytes.owner
+            && let Some(buf) = Rc::get_mut(buf)
+        {
+            let len = read(buf.room_mut())?;
+            buf.filled(len);
+            bytes.end = len;
+        }
+        Ok(bytes)
+    }
+
+    #[inline]
+    fn whole(owner: Owner, end: usize) -> Bytes {
+        Bytes { owner: ManuallyDrop::new(owner), start: 0, end }
+    }
+
     /// The bytes.
     #[inline]
     pub fn as_slice(&self) -> &[u8] {
-        let all = match &self.owner {
+        let all = match &*self.owner {
             Owner::Static(bytes) => bytes,
             Owner::Pooled(buf) => buf.as_slice(),
             Owner::Boxed(bytes) => bytes,
@@ -89,7 +110,7 @@ impl Bytes {
 
     /// Adds bytes at the end, if they have room in the memory and nobody else has a part of that; whether they had.
     pub(crate) fn extend(&mut self, bytes: &[u8]) -> bool {
-        let Owner::Pooled(buf) = &mut self.owner else { return false };
+        let Owner::Pooled(buf) = &mut *self.owner else { return false };
         let Some(buf) = Rc::get_mut(buf).filter(|buf| buf.len() == self.end && buf.room() >= bytes.len()) else {
             return false;
         };
@@ -134,19 +155,26 @@ impl Default for Bytes {
 impl From<Buf> for Bytes {
     fn from(buf: Buf) -> Bytes {
         let end = buf.len();
-        Bytes { owner: Owner::Pooled(pool::share(buf)), start: 0, end }
+        Bytes::whole(Owner::Pooled(pool::share(buf)), end)
     }
 }
 
 impl Drop for Bytes {
     #[inline]
     fn drop(&mut self) {
-        if let Owner::Pooled(buf) = &self.owner
-            && Rc::strong_count(buf) == 1
-            && let Owner::Pooled(buf) = std::mem::replace(&mut self.owner, Owner::Static(b""))
-        {
-            pool::give_shared(buf);
+        if !matches!(*self.owner, Owner::Static(_)) {
+            let owner = mem::replace(&mut self.owner, ManuallyDrop::new(Owner::Static(b"")));
+            release(ManuallyDrop::into_inner(owner));
         }
+    }
+}
+
+/// One user less.
+#[inline(never)]
+fn release(owner: Owner) {
+    match owner {
+        Owner::Pooled(buf) if Rc::strong_count(&buf) == 1 => pool::give_shared(buf),
+        _ => {}
     }
 }
 
@@ -157,14 +185,14 @@ impl From<Vec<u8>> for Bytes {
             return Bytes::from(Rc::<[u8]>::from(bytes));
         }
         bytes.shrink_to_fit();
-        Bytes { owner: Owner::Large(Rc::new(bytes)), start: 0, end }
+        Bytes::whole(Owner::Large(Rc::new(bytes)), end)
     }
 }
 
 impl From<Rc<[u8]>> for Bytes {
     fn from(bytes: Rc<[u8]>) -> Bytes {
         let end = bytes.len();
-        Bytes { owner: Owner::Boxed(bytes), start: 0, end }
+        Bytes::whole(Owner::Boxed(bytes), end)
     }
 }
 
@@ -172,7 +200,7 @@ impl From<Rc<[u8]>> for Bytes {
 impl From<Secret> for Bytes {
     fn from(bytes: Secret) -> Bytes {
         let end = bytes.len();
-        Bytes { owner: Owner::Secret(Rc::new(bytes)), start: 0, end }
+        Bytes::whole(Owner::Secret(Rc::new(bytes)), end)
     }
 }
 
@@ -210,6 +238,14 @@ impl fmt::Debug for Bytes {
 mod tests {
     use super::*;
 
+    impl Bytes {
+        /// Where the memory begins that they are in, if it is pooled.
+        fn owner_address(&self) -> Option<*const u8> {
+            let Owner::Pooled(buf) = &*self.owner else { return None };
+            Some(buf.as_slice().as_ptr())
+        }
+    }
+
     #[test]
     fn large_vectors_are_not_copied() {
         for len in [0, 1, LARGE - 1, LARGE, 5 * LARGE] {
@@ -220,6 +256,31 @@ mod tests {
             assert_eq!(bytes.as_ptr() == address, len >= LARGE, "{len}");
             assert_eq!(bytes.slice(len / 2..len)[..], expect[len / 2..]);
         }
+    }
+
+    #[test]
+    fn reads() {
+        let read = |size: usize, text: &[u8]| {
+            Bytes::read(size, |memory| {
+                assert!(memory.len() >= size);
+                memory[..text.len()].copy_from_slice(text);
+                Ok::<_, ()>(text.len())
+            })
+        };
+        for size in [1, 4096, 4097, 100_000, 1 << 20] {
+            let first = read(size, b"a").unwrap();
+            let (address, kept) = (first.as_ptr(), first.clone());
+            drop(first);
+            let second = read(size, b"bc").unwrap();
+            assert_eq!((&kept[..], &second[..]), (&b"a"[..], &b"bc"[..]), "{size}: memory in use isn't given out");
+            drop(kept);
+            if size <= 100_000 {
+                assert_eq!(read(size, b"").unwrap().owner_address(), Some(address), "{size}: it is used again");
+            }
+        }
+        assert_eq!(Bytes::read(8, |_| Err::<usize, _>("refused")).unwrap_err(), "refused");
+        let all: Vec<Bytes> = (0..100u8).map(|n| read(4096, &[n; 3]).unwrap()).collect();
+        assert!(all.iter().zip(0..).all(|(bytes, n)| bytes[..] == [n; 3]));
     }
 
     #[test]

@@ -16,6 +16,9 @@ const KEEP_BYTES: usize = 1 << 20;
 
 /// How many places for shared buffers are kept, of 48 bytes each.
 const KEEP_PLACES: usize = 1 << 10;
+/// How many others are kept with memory of this size: that is how most requests are read.
+const KEEP_READY: usize = 1 << 5;
+const READY_BYTES: usize = 4 << 10;
 
 type Lists = [Vec<Box<[u8]>>; (MAX_SHIFT - MIN_SHIFT + 1) as usize];
 
@@ -23,9 +26,16 @@ thread_local! {
     static FREE: RefCell<Lists> = const { RefCell::new([const { Vec::new() }; (MAX_SHIFT - MIN_SHIFT + 1) as usize]) };
 }
 
+/// Counted places for buffers that are shared.
+struct Places {
+    /// Without memory.
+    empty: Vec<Rc<Buf>>,
+    /// With it, and nothing in it.
+    ready: Vec<Rc<Buf>>,
+}
+
 thread_local! {
-    /// Counted places without a buffer, for buffers that are shared next.
-    static PLACES: RefCell<Vec<Rc<Buf>>> = const { RefCell::new(Vec::new()) };
+    static PLACES: RefCell<Places> = const { RefCell::new(Places { empty: Vec::new(), ready: Vec::new() }) };
 }
 
 #[cfg(feature = "audit")]
@@ -61,7 +71,7 @@ pub(crate) fn take(size: usize) -> Box<[u8]> {
 
 /// Shares a buffer.
 pub(crate) fn share(buf: Buf) -> Rc<Buf> {
-    let place = PLACES.try_with(|places| places.borrow_mut().pop()).ok().flatten();
+    let place = PLACES.try_with(|places| places.borrow_mut().empty.pop()).ok().flatten();
     let Some(mut place) = place else { return Rc::new(buf) };
     match Rc::get_mut(&mut place) {
         Some(empty) => {
@@ -73,15 +83,31 @@ pub(crate) fn share(buf: Buf) -> Rc<Buf> {
     }
 }
 
-/// Takes back what [`share`] gave, from its last user.
+/// A place of nobody else's with memory of at least `size` bytes, and nothing in it.
+pub(crate) fn take_shared(size: usize) -> Rc<Buf> {
+    let ready = match size {
+        0..=READY_BYTES => PLACES.try_with(|places| places.borrow_mut().ready.pop()).ok().flatten(),
+        _ => None,
+    };
+    #[cfg(feature = "audit")]
+    count(isize::from(ready.is_some()));
+    ready.unwrap_or_else(|| share(Buf::with_capacity(size)))
+}
+
+/// Takes back what [`share`] or [`take_shared`] gave, from its last user.
 pub(crate) fn give_shared(mut place: Rc<Buf>) {
-    let Some(buf) = Rc::get_mut(&mut place) else { return };
-    *buf = Buf::empty();
     // A thread that is ending has no list any more: then the place is simply freed.
     let _ = PLACES.try_with(|places| {
         let mut places = places.borrow_mut();
-        if places.len() < KEEP_PLACES {
-            places.push(place);
+        let Some(buf) = Rc::get_mut(&mut place) else { return };
+        if buf.capacity() == READY_BYTES && places.ready.len() < KEEP_READY {
+            #[cfg(feature = "audit")]
+            count(-1);
+            buf.clear();
+            places.ready.push(place);
+        } else if places.empty.len() < KEEP_PLACES {
+            *buf = Buf::empty();
+            places.empty.push(place);
         }
     });
 }

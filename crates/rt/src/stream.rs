@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use buf::{Buf, Chain, Piece};
+use buf::{Buf, Bytes, Chain, Piece};
 use os::SockAddr;
 use os::socket;
 
@@ -138,7 +138,15 @@ impl Stream {
         self.raw_recv(size_hint)
     }
 
-    pub(crate) fn raw_recv(&self, size_hint: usize) -> Poll<io::Result<Buf>> {
+    /// The same as bytes to share.
+    pub fn poll_recv_shared(&self, _: &mut Context<'_>, size_hint: usize) -> Poll<io::Result<Bytes>> {
+        if self.layered.get() {
+            return self.layered_recv(size_hint).map_ok(Buf::freeze);
+        }
+        self.raw_recv(size_hint)
+    }
+
+    pub(crate) fn raw_recv<T: Received>(&self, size_hint: usize) -> Poll<io::Result<T>> {
         self.with(|slot| {
             if self.waits_already(slot) {
                 return Poll::Pending;
@@ -147,11 +155,11 @@ impl Stream {
                 return Poll::Ready(Err(closing()));
             }
             if let Some(buf) = take_unread(slot) {
-                return Poll::Ready(Ok(buf));
+                return Poll::Ready(Ok(buf.into()));
             }
             if self.core.ring {
                 if let Some(received) = self.take_received(slot) {
-                    return Poll::Ready(received);
+                    return Poll::Ready(received.map(T::from));
                 }
             } else if slot.has(flag::READABLE) {
                 if !self.core.tasks.spend() {
@@ -222,32 +230,33 @@ impl Stream {
     }
 
     /// Reads once; `None` if there is nothing after all.
-    fn read(&self, slot: &mut Slot, size_hint: usize) -> Option<io::Result<Buf>> {
-        let mut buf = Buf::with_capacity(size_hint);
-        loop {
-            let read = if self.core.is_sim {
-                self.core.sim(|sim| sim.recv(self.slot, buf.room_mut()))
-            } else {
-                os::io::recv(raw(slot), buf.room_mut())
+    fn read<T: Received>(&self, slot: &mut Slot, size_hint: usize) -> Option<io::Result<T>> {
+        let received = T::read(size_hint, |room| {
+            let read = loop {
+                let read = if self.core.is_sim {
+                    self.core.sim(|sim| sim.recv(self.slot, room))
+                } else {
+                    os::io::recv(raw(slot), room)
+                };
+                match read {
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    read => break read?,
+                }
             };
-            match read {
-                Ok(n) => {
-                    // A short read has emptied the socket: the next event tells of more. The peer's end has been told
-                    // of already, so then reading goes on until it is read.
-                    if n < buf.room() && !slot.has(flag::GONE) {
-                        slot.flags &= !flag::READABLE;
-                    }
-                    slot.received += n as u64;
-                    buf.filled(n);
-                    return Some(Ok(buf));
-                }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    slot.flags &= !flag::READABLE;
-                    return None;
-                }
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Some(Err(e)),
+            // A short read has emptied the socket: the next event tells of more. The peer's end has been told
+            // of already, so then reading goes on until it is read.
+            if read < room.len() && !slot.has(flag::GONE) {
+                slot.flags &= !flag::READABLE;
             }
+            slot.received += read as u64;
+            Ok(read)
+        });
+        match received {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                slot.flags &= !flag::READABLE;
+                None
+            }
+            received => Some(received),
         }
     }
 
@@ -511,18 +520,20 @@ impl Stream {
     }
 
     /// Marks the connection as idle, and lets `recv` fail `ms` from now; `None`: never. If nothing has come yet, the running
-    /// task begins to wait, and has only to look once whether it does.
-    pub fn rest(&self, ms: Option<u64>) {
+    /// task begins to wait: then the result is true, and `recv` needn't be tried.
+    pub fn rest(&self, ms: Option<u64>) -> bool {
         let now = self.core.clock.now();
         let mut slots = self.core.slots.borrow_mut();
         let slot = slots.set_reusable(self.slot, flag::IDLE, now);
         slot.recv_deadline = ms.map_or(Tick::NONE, |ms| Tick::after(now, ms));
-        if self.is_quiet(slot) && !slot.has(flag::UNWATCHED) && !self.layered.get() {
+        let waits = self.is_quiet(slot) && !slot.has(flag::UNWATCHED) && !self.layered.get();
+        if waits {
             slot.recv_task = self.core.tasks.running();
         }
         if slot.recv_task != NONE {
             self.core.arm(self.slot, slot);
         }
+        waits
     }
 
     /// Ends a [`Stream::rest`]: the connection is busy, and `recv` has no deadline any more.
@@ -664,8 +675,29 @@ impl Stream {
         self.into_parts().0
     }
 
+    #[inline(always)]
     pub(crate) fn with<T>(&self, f: impl FnOnce(&mut Slot) -> T) -> T {
         f(self.core.slots.borrow_mut().at(self.slot))
+    }
+}
+
+/// What a read gives: a buffer of its reader's own, or bytes to share.
+pub(crate) trait Received: From<Buf> {
+    /// See [`Buf::read`].
+    fn read(size: usize, read: impl FnOnce(&mut [u8]) -> io::Result<usize>) -> io::Result<Self>;
+}
+
+impl Received for Buf {
+    #[inline]
+    fn read(size: usize, read: impl FnOnce(&mut [u8]) -> io::Result<usize>) -> io::Result<Buf> {
+        Buf::read(size, read)
+    }
+}
+
+impl Received for Bytes {
+    #[inline]
+    fn read(size: usize, read: impl FnOnce(&mut [u8]) -> io::Result<usize>) -> io::Result<Bytes> {
+        Bytes::read(size, read)
     }
 }
 

@@ -34,6 +34,12 @@ impl Successors {
         self.0.borrow().as_ref().filter(|handover| handover.is_open()).cloned()
     }
 
+    /// Whether the worker stays.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.0.borrow().is_none()
+    }
+
     /// They, even if they take nothing any more: then what they are given comes back to this worker.
     pub fn last(&self) -> Option<Rc<Handover>> {
         self.0.borrow().clone()

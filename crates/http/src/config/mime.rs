@@ -58,10 +58,7 @@ impl Types {
 
     /// The media type of a path's extension.
     pub fn of(&self, path: &[u8]) -> Option<Bytes> {
-        let (before, extension) = split_extension(path)?;
-        // A name that only starts with a dot has no extension.
-        before.last().filter(|byte| **byte != b'/')?;
-        let has_capitals = extension.iter().any(u8::is_ascii_uppercase);
+        let (extension, has_capitals) = extension(path)?;
         let found = match has_capitals {
             true => self.by_extension.get(&*extension.to_ascii_lowercase()),
             false => self.by_extension.get(extension),
@@ -70,12 +67,21 @@ impl Types {
     }
 }
 
-/// A path up to the last dot of its last part, and what follows that dot. Both are short, so they are looked through byte by
-/// byte.
-fn split_extension(path: &[u8]) -> Option<(&[u8], &[u8])> {
-    let at = path.iter().rposition(|byte| matches!(byte, b'.' | b'/'))?;
-    let (before, rest) = path.split_at(at);
-    Some((before, rest.strip_prefix(b".")?))
+/// What follows the last dot of a path's last part, unless that begins with the dot, and whether it has capitals. It is short, so
+/// it is looked through byte by byte.
+fn extension(path: &[u8]) -> Option<(&[u8], bool)> {
+    let (mut before, mut has_capitals) = (path, false);
+    loop {
+        let (byte, rest) = before.split_last()?;
+        match byte {
+            b'.' => break before = rest,
+            b'/' => return None,
+            byte => has_capitals |= byte.is_ascii_uppercase(),
+        }
+        before = rest;
+    }
+    before.last().filter(|byte| **byte != b'/')?;
+    Some((path.get(before.len() + 1..)?, has_capitals))
 }
 
 /// A set of media types, as directives such as `gzip_types` name them.

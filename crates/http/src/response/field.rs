@@ -14,8 +14,8 @@ use crate::request::Request;
 
 /// Whether `value` would end the line that it stands in.
 ///
-/// Control characters are looked for first, 32 bytes at a time and the rest by eight, and only then is it checked which one it
-/// is.
+/// Control characters are looked for first, 32 bytes at a time and the rest by 16 that may overlap, and only then is it checked
+/// which one it is.
 #[inline]
 pub fn breaks(value: &[u8]) -> bool {
     has_control(value) && memchr::memchr3(b'\r', b'\n', 0, value).is_some()
@@ -24,17 +24,29 @@ pub fn breaks(value: &[u8]) -> bool {
 /// Whether a byte is below 16, as line breaks, NUL and tab are.
 #[inline]
 fn has_control(value: &[u8]) -> bool {
-    let (blocks, value) = value.as_chunks::<32>();
-    if blocks.iter().any(|block| block.iter().fold(false, |found, byte| found | (*byte < 16))) {
-        return true;
-    }
-    let Some(last) = value.last_chunk::<8>() else { return value.iter().any(|byte| *byte < 16) };
+    let Some(last) = value.last_chunk() else { return has_control_word(value) };
+    let (blocks, rest) = value.as_chunks::<32>();
+    blocks.iter().any(is_low) || is_low::<16>(last) || rest.first_chunk::<16>().is_some_and(is_low)
+}
+
+/// Whether one of these bytes is below 16.
+#[inline(always)]
+fn is_low<const N: usize>(block: &[u8; N]) -> bool {
+    block.iter().fold(false, |found, byte| found | (*byte < 16))
+}
+
+/// As [`has_control`], of fewer than 16 bytes.
+#[inline]
+fn has_control_word(value: &[u8]) -> bool {
     // Taking 16 from a byte below it borrows, which sets its highest bit; a byte above 127 has had that.
     let asked = |word: [u8; 8]| {
         let word = u64::from_ne_bytes(word);
         word.wrapping_sub(0x1010_1010_1010_1010) & !word & 0x8080_8080_8080_8080
     };
-    value.as_chunks::<8>().0.iter().fold(asked(*last), |found, word| found | asked(*word)) != 0
+    match (value.first_chunk(), value.last_chunk()) {
+        (Some(first), Some(last)) => asked(*first) | asked(*last) != 0,
+        _ => value.iter().any(|byte| *byte < 16),
+    }
 }
 
 /// `value` in a form that is safe in a head; for the log `what` names the field, and `place` the receiver.

@@ -74,7 +74,7 @@ impl Client {
     /// Errors as those of [`rt::Stream::poll_recv`].
     pub fn poll_recv(&self, cx: &mut Context<'_>, size_hint: usize) -> Poll<io::Result<Bytes>> {
         match self {
-            Client::Socket(socket) => socket.poll_recv(cx, size_hint).map_ok(buf::Buf::freeze),
+            Client::Socket(socket) => socket.poll_recv_shared(cx, size_hint),
             Client::Stream(stream) => stream.poll_recv(cx),
         }
     }
@@ -245,10 +245,11 @@ impl Client {
         }
     }
 
-    /// Marks the connection as idle, as [`rt::Stream::rest`].
-    pub fn rest(&self, ms: Option<u64>) {
-        if let Client::Socket(socket) = self {
-            socket.rest(ms);
+    /// Marks the connection as idle, as [`rt::Stream::rest`]; whether the running task waits for bytes now.
+    pub fn rest(&self, ms: Option<u64>) -> bool {
+        match self {
+            Client::Socket(socket) => socket.rest(ms),
+            Client::Stream(_) => false,
         }
     }
 

@@ -81,6 +81,8 @@ enum State {
         /// Until when it isn't closed for want of connections or because the worker quits (`keepalive_min_timeout`).
         kept: Option<Pin<Box<rt::Sleep>>>,
         waiting: Doing,
+        /// Whether it began to wait for them before this was polled.
+        rests: bool,
     },
     /// A request is being served.
     Serving(Serving),
@@ -143,6 +145,9 @@ impl Future for Session {
                 }
                 State::Over => return Poll::Ready(()),
             }
+            if matches!(state, State::Idle { rests: true, .. }) && http.worker.successors.is_empty() {
+                return Poll::Pending;
+            }
         }
     }
 }
@@ -160,15 +165,14 @@ impl State {
     #[inline]
     fn wait(http: &Http, conn: Connection, timeout_ms: Option<u64>, min_ms: u64) -> State {
         let kept = (min_ms > 0).then(|| Box::pin(rt::sleep(min_ms)));
-        if conn.facts.requests > 0 && kept.is_none() {
-            conn.link.stream.rest(timeout_ms);
-        } else {
+        let rests = conn.facts.requests > 0 && kept.is_none() && conn.link.stream.rest(timeout_ms);
+        if conn.facts.requests == 0 || kept.is_some() {
             conn.link.stream.set_recv_timeout(timeout_ms);
             if conn.facts.requests == 0 {
                 conn.link.stream.set_silent();
             }
         }
-        State::Idle { conn, kept, waiting: Doing::new(&http.status.waiting) }
+        State::Idle { conn, kept, waiting: Doing::new(&http.status.waiting), rests }
     }
 
     /// A connection waits for a request, whose first bytes may have come already.
