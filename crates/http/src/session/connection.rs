@@ -42,6 +42,8 @@ pub struct Link {
     pub stays: bool,
     /// Whether small packets go out without delay.
     pub nodelay: bool,
+    /// Whether its task began to wait for the next request when the last one was over.
+    pub(crate) rests: bool,
 }
 
 impl Link {
@@ -55,6 +57,7 @@ impl Link {
             tls_expected: false,
             stays: false,
             nodelay: false,
+            rests: false,
         }
     }
 

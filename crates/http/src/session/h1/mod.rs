@@ -81,8 +81,6 @@ enum State {
         /// Until when it isn't closed for want of connections or because the worker quits (`keepalive_min_timeout`).
         kept: Option<Pin<Box<rt::Sleep>>>,
         waiting: Doing,
-        /// Whether it began to wait for them before this was polled.
-        rests: bool,
     },
     /// A request is being served.
     Serving(Serving),
@@ -145,7 +143,10 @@ impl Future for Session {
                 }
                 State::Over => return Poll::Ready(()),
             }
-            if matches!(state, State::Idle { rests: true, .. }) && http.worker.successors.is_empty() {
+            if let State::Idle { conn, .. } = state
+                && conn.link.rests
+                && http.worker.successors.is_empty()
+            {
                 return Poll::Pending;
             }
         }
@@ -163,16 +164,18 @@ impl State {
     }
 
     #[inline]
-    fn wait(http: &Http, conn: Connection, timeout_ms: Option<u64>, min_ms: u64) -> State {
+    fn wait(http: &Http, mut conn: Connection, timeout_ms: Option<u64>, min_ms: u64) -> State {
         let kept = (min_ms > 0).then(|| Box::pin(rt::sleep(min_ms)));
-        let rests = conn.facts.requests > 0 && kept.is_none() && conn.link.stream.rest(timeout_ms);
-        if conn.facts.requests == 0 || kept.is_some() {
+        conn.link.rests = false;
+        if conn.facts.requests > 0 && kept.is_none() {
+            conn.link.rests = conn.link.stream.rest(timeout_ms);
+        } else {
             conn.link.stream.set_recv_timeout(timeout_ms);
             if conn.facts.requests == 0 {
                 conn.link.stream.set_silent();
             }
         }
-        State::Idle { conn, kept, waiting: Doing::new(&http.status.waiting), rests }
+        State::Idle { conn, kept, waiting: Doing::new(&http.status.waiting) }
     }
 
     /// A connection waits for a request, whose first bytes may have come already.
