@@ -75,7 +75,11 @@ pub(crate) fn again(first: &Path, place: &Path) -> Outcome<PathBuf> {
 
 /// Installs the tools, where that is possible.
 fn install() {
-    test::install(&[("/usr/bin/llvm-bolt-19", "bolt-19"), ("/usr/bin/dpkg-shlibdeps", "dpkg-dev")]);
+    test::install(&[
+        ("/usr/bin/llvm-bolt-19", "bolt-19"),
+        ("/usr/bin/dpkg-shlibdeps", "dpkg-dev"),
+        ("/usr/bin/openssl", "openssl"),
+    ]);
     let has_profdata = Recipe::new(Path::new("")).is_ok_and(|recipe| recipe.profdata.is_some());
     if !has_profdata && (tools::find("rustup").is_some() || tools::find_in_cargo_home("rustup")) {
         println!("== rustup component add llvm-tools");

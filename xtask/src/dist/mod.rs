@@ -24,7 +24,8 @@ usage: cargo xtask dist [options]
 Builds the release into target/dist: the program, a Debian package, a tar file with an install script, a Dockerfile.
 The program is compiled with a profile of itself under load (PGO), and its code is then laid out by another one (BOLT). It
 needs llvm-profdata of the compiler's version (rustup component add llvm-tools) and llvm-bolt (Debian: bolt-19); as root on
-a system with apt-get they are installed. What is missing is left out, and said.
+a system with apt-get they are installed. What is missing is left out, and said. Then openssl asks the program for a page,
+by each kind of key, version, cipher and group, and by the cryptography for several kinds of processors.
 
   --profile FOLDER   takes the profiles of an earlier run, which are in target/dist/profile, instead of training: the same
                      profiles make the same bytes
